@@ -1,0 +1,144 @@
+"""Time of the assignments against the plain ways to compute them: `python benchmarks/assign.py`.
+
+One thread, medians over repeats, both sides of a ratio in turn in the same run.
+"""
+
+from __future__ import annotations
+
+import os
+
+for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.optimize import linear_sum_assignment
+
+from distclust import assign
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measured figure; target None = for information."""
+
+    name: str
+    value: float
+    unit: str
+    target: str
+    holds: bool | None
+
+
+def latent_costs(n_samples: int, n_clusters: int) -> np.ndarray[Any, Any]:
+    """Return (N, K) costs of normal latents in 128 dimensions against normal centroids at variance 100, float32."""
+    rng = np.random.default_rng(0)
+    z, centroids = rng.normal(size=(n_samples, 128)), rng.normal(size=(n_clusters, 128))
+    squares = (z**2).sum(axis=1)[:, None] - 2 * z @ centroids.T + (centroids**2).sum(axis=1)
+    return (squares / 200).astype(np.float32)
+
+
+def literal_greedy(cost: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Algorithm 1 as it is printed: the table again at each step, the smallest entry of the unassigned points."""
+    cost = cost.astype(np.float64)
+    labels = np.full(len(cost), -1)
+    counts = np.zeros(cost.shape[1], dtype=np.int64)
+    for _ in range(len(cost)):
+        table = cost + np.log(counts + 1)
+        table[labels >= 0] = np.inf
+        point, cluster = np.unravel_index(table.argmin(), table.shape)
+        labels[point] = cluster
+        counts[cluster] += 1
+    return labels
+
+
+def expanded_exact(cost: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """A general solver on N places a cluster, of which the j-th costs log j more."""
+    n_samples, n_clusters = cost.shape
+    places = cost.astype(np.float64)[:, :, None] + np.log(np.arange(1, n_samples + 1))
+    _, place = linear_sum_assignment(places.reshape(n_samples, -1))
+    return place // n_samples
+
+
+def objective(cost: np.ndarray[Any, Any], labels: np.ndarray[Any, Any]) -> float:
+    """Eq. (5)."""
+    sizes = np.bincount(labels, minlength=cost.shape[1])
+    steps = sum(float(np.log(np.arange(1, size + 1)).sum()) for size in sizes)
+    return float(cost.astype(np.float64)[np.arange(len(cost)), labels].sum()) + steps
+
+
+def milliseconds(*calls: Callable[[], object], repeats: int, loops: tuple[int, ...] | None = None) -> list[float]:
+    """Return the median time of each call in ms; the calls take turns, call j running loops[j] times a turn."""
+    loops = loops or (1,) * len(calls)
+    for call in calls:
+        call()
+    times: list[list[float]] = [[] for _ in calls]
+    for _ in range(repeats):
+        for call, n, taken in zip(calls, loops, times, strict=True):
+            start = time.perf_counter()
+            for _ in range(n):
+                call()
+            taken.append((time.perf_counter() - start) / n * 1e3)
+    return [median(taken) for taken in times]
+
+
+def measure() -> list[Row]:
+    """Return all rows; about ten seconds."""
+    torch.set_num_threads(1)
+    return [*_measure_greedy(), *_measure_exact(), *_measure_large()]
+
+
+def _measure_greedy() -> list[Row]:
+    cost = latent_costs(256, 10)
+    tensor = torch.from_numpy(cost)
+    assert (assign.greedy(cost) == literal_greedy(cost)).all()
+    fast, literal = milliseconds(
+        lambda: assign.greedy(tensor), lambda: literal_greedy(cost), repeats=51, loops=(100, 1)
+    )
+    return [
+        Row("greedy, N=256 K=10, float32 tensor", fast, "ms", "< 0.25", fast < 0.25),
+        Row("literal loop, N=256 K=10", literal, "ms", "", None),
+        Row("greedy over literal loop", literal / fast, "x", ">= 100", literal / fast >= 100),
+    ]
+
+
+def _measure_exact() -> list[Row]:
+    cost, wide = latent_costs(256, 10), latent_costs(256, 100)
+    assert abs(objective(cost, assign.exact(cost)) - objective(cost, expanded_exact(cost))) < 1e-6
+    fast, general = milliseconds(lambda: assign.exact(cost), lambda: expanded_exact(cost), repeats=15, loops=(50, 1))
+    (hundred,) = milliseconds(lambda: assign.exact(wide), repeats=51)
+    return [
+        Row("exact, N=256 K=10", fast, "ms", "< 1", fast < 1),
+        Row("linear_sum_assignment, N=256 K=10", general, "ms", "", None),
+        Row("exact over linear_sum_assignment", general / fast, "x", ">= 50", general / fast >= 50),
+        Row("exact, N=256 K=100", hundred, "ms", "< 20", hundred < 20),
+    ]
+
+
+def _measure_large() -> list[Row]:
+    rows = []
+    for n_samples, n_clusters in ((10_000, 10), (10_000, 100)):
+        cost = latent_costs(n_samples, n_clusters)
+        greedy, exact = milliseconds(lambda c=cost: assign.greedy(c), lambda c=cost: assign.exact(c), repeats=3)  # type: ignore[misc]
+        rows += [
+            Row(f"greedy, N={n_samples} K={n_clusters}", greedy, "ms", "", None),
+            Row(f"exact, N={n_samples} K={n_clusters}", exact, "ms", "", None),
+        ]
+    return rows
+
+
+def main() -> int:
+    rows = measure()
+    for row in rows:
+        verdict = {True: "holds", False: "MISSED", None: ""}[row.holds]
+        print(f"{row.name:<40} {row.value:>10.3f} {row.unit:<3} {row.target:<8} {verdict}")
+    return int(any(row.holds is False for row in rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,114 @@
+"""Options of `load`: declared once, checked at the door, all faults reported together."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+
+from distclust.data.imbalance import FREQUENCIES
+from distclust.errors import ParameterError, unknown_name
+
+Options = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Option:
+    """An option.
+
+    Args:
+        default: its value when it is not given.
+        rule: what is allowed, as in "an integer of at least 1".
+        allows: whether a value is allowed.
+    """
+
+    default: object
+    rule: str
+    allows: Callable[[Any], bool]
+
+
+def one_of(default: object, *allowed: object) -> Option:
+    """Return an option that takes one of a few strings, or None where that is among them."""
+
+    def allows(value: object) -> bool:
+        return (value is None or isinstance(value, str)) and value in allowed
+
+    return Option(default, "one of " + ", ".join(map(repr, allowed)), allows)
+
+
+def count(default: int, at_least: int = 1) -> Option:
+    """Return an option that takes an integer of at least `at_least`."""
+    return Option(default, f"an integer of at least {at_least}", lambda value: _is_integer(value, at_least))
+
+
+def number(default: float) -> Option:
+    """Return an option that takes a finite number of at least 0."""
+
+    def allows(value: object) -> bool:
+        return isinstance(value, Real) and not _is_bool(value) and 0 <= float(value) < float("inf")
+
+    return Option(default, "a finite number of at least 0", allows)
+
+
+def switch(default: bool) -> Option:
+    """Return an option that takes True or False."""
+    return Option(default, "True or False", _is_bool)
+
+
+def integers(at_least: int, at_most: int) -> Option:
+    """Return an option that takes different integers of a range in a list or tuple, or None."""
+
+    def allows(value: object) -> bool:
+        if not isinstance(value, (list, tuple)):
+            return value is None
+        inside = all(_is_integer(item, at_least) and item <= at_most for item in value)
+        return inside and 0 < len(set(value)) == len(value)
+
+    return Option(None, f"different integers from {at_least} to {at_most} in a list or tuple, or None", allows)
+
+
+def path() -> Option:
+    """Return an option that takes a path or None."""
+
+    def allows(value: object) -> bool:
+        return value is None or (isinstance(value, (str, os.PathLike)) and bool(os.fspath(value)))
+
+    return Option(None, "a path or None", allows)
+
+
+def _is_bool(value: object) -> bool:
+    return isinstance(value, (bool, np.bool_))
+
+
+def _is_integer(value: object, at_least: int) -> bool:
+    return isinstance(value, Integral) and not _is_bool(value) and int(value) >= at_least
+
+
+SEED = count(0, at_least=0)
+IMBALANCE = one_of(None, *FREQUENCIES, None)
+SUBSET = Option(None, "an integer of at least 1, or None", lambda value: value is None or _is_integer(value, 1))
+SPLIT = one_of("all", "all", "train", "test")
+NO_SPLIT = Option("all", "'all', as this data has no split", lambda value: isinstance(value, str) and value == "all")
+
+
+def check_options(declared: Mapping[str, Option], given: Mapping[str, Any]) -> Options:
+    """Return the options with their defaults filled in.
+
+    Args:
+        declared: the options that there are.
+        given: name -> value, as the user gave them.
+
+    Raises:
+        ParameterError: at least one name is unknown or one value not allowed; all faults are shown.
+    """
+    faults = [unknown_name("option", name, declared) for name in given if name not in declared]
+    for name, option in declared.items():
+        if name in given and not option.allows(given[name]):
+            faults.append(f"{name} is {given[name]!r}; it must be {option.rule}.")
+    if faults:
+        raise ParameterError(faults)
+    return {name: given.get(name, option.default) for name, option in declared.items()}

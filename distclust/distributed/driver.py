@@ -1,0 +1,39 @@
+"""The one loop of the package."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from distclust.contracts import Array, Method, Pool, Round
+from distclust.errors import MembersLost
+
+
+def rounds(method: Method, x: Array, pool: Pool, *, resume: Round | None = None) -> Iterator[Round]:
+    """Train an ensemble round by round.
+
+    Each round, every member trains on its own, their labellings become one agreement, and the agreement is yielded.
+    The next round starts when the next Round is asked for, so whoever drains this has time to store the last one.
+
+    Args:
+        method: what to train.
+        x: images (N, C, H, W), windows (N, C, T) or vectors (N, D), checked before.
+        pool: where the members run; it is left open, so that the members' states can be asked for.
+        resume: the last finished round of an interrupted run of the same method, data and storage.
+
+    Yields:
+        One Round after the other.
+
+    Raises:
+        MembersLost: no member survived a round.
+    """
+    pool.open(method, x, resume)
+    agreed = None if resume is None else resume.agreement
+    for index in range(0 if resume is None else resume.index + 1, method.n_rounds):
+        start = time.perf_counter()
+        outputs = pool.advance(agreed if method.trains_on_agreement else None, index)
+        causes = {m: o.cause for m, o in enumerate(outputs) if o.status == "lost"}
+        if len(causes) == len(outputs):
+            raise MembersLost(causes)
+        agreed = method.agree(outputs)
+        yield Round(index, tuple(outputs), agreed, time.perf_counter() - start)

@@ -1,0 +1,362 @@
+"""The pool on Ray: a fixed set of long-lived actors, members dealt to the next free one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+from ray.exceptions import (
+    NodeDiedError,
+    ObjectLostError,
+    OutOfMemoryError,
+    RayActorError,
+    RayTaskError,
+    WorkerCrashedError,
+)
+
+from distclust.contracts import Agreement, Array, Event, Listener, MemberOutput, Method, Round, State
+from distclust.distributed.pool import (
+    Worker,
+    finished_rounds,
+    lost_cause,
+    lost_members,
+    lost_output,
+    prepared,
+    tell,
+)
+from distclust.errors import InputError, ParameterError, RunError
+
+# The process died, not the member's code: the member starts again from its last finished round.
+_DEATHS = (RayActorError, OutOfMemoryError, ObjectLostError, NodeDiedError, WorkerCrashedError)
+_TICK = 1.0  # seconds between looks, so that Ctrl-C is heard
+_PATIENCE = 120.0  # seconds to wait for the first worker
+_OBJECT_STORE = 512 * 2**20  # bytes, the least for a local Ray
+
+
+class RayPool:
+    """Runs the members on Ray, on this machine or on a cluster.
+
+    As many actors are started as the CPUs and GPUs allow, at most one a member; each takes the next member that waits,
+    rather one that it ran before. The data is put into the object store once and read from there without a copy. A
+    member whose process or node dies starts again from its last finished round on what is left.
+
+    Args:
+        cpus_per_member: CPUs a member owns, and the threads it computes with, >= 1.
+        gpus_per_member: share of a GPU that a member owns: 0 .. 1, or a whole number.
+        address: of a running cluster, or "auto" for the one this machine belongs to; None = the environment's
+            RAY_ADDRESS, else a private Ray on this machine.
+        num_cpus: CPUs of the private Ray; None = all that this process may use.
+        dashboard: start the dashboard of the private Ray; its address is in `dashboard_url`.
+        storage: folder or URI for the members' checkpoints that all nodes reach; None = a temporary folder.
+        retries: how often a member is started again after its process died, >= 0, before it counts as lost.
+        listener: called with an Event whenever a worker started, or a member finished, was restarted or was lost.
+
+    Raises:
+        ParameterError: an option cannot be used.
+    """
+
+    def __init__(
+        self,
+        *,
+        cpus_per_member: int = 1,
+        gpus_per_member: float = 0.0,
+        address: str | None = None,
+        num_cpus: int | None = None,
+        dashboard: bool = False,
+        storage: str | Path | None = None,
+        retries: int = 3,
+        listener: Listener | None = None,
+    ) -> None:
+        _check_options(cpus_per_member, gpus_per_member, num_cpus, retries)
+        self.storage = None if storage is None else str(storage)
+        self.listener = listener
+        self.dashboard_url = ""
+        self._share = {"num_cpus": cpus_per_member, "num_gpus": gpus_per_member}
+        self._address, self._num_cpus, self._dashboard = address, num_cpus, dashboard
+        self._retries = retries
+        self._own_ray = False
+        self._temporary: str | None = None
+        self._workers: list[_Remote] = []
+        self._starting: dict[Any, _Remote] = {}
+
+    def connect(self) -> None:
+        """Connect to Ray, or start it; called by `open` where it has not been.
+
+        Raises:
+            RunError: there is no cluster at the address.
+        """
+        if ray.is_initialized():
+            return
+        os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
+        os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
+        address = self._address or os.environ.get("RAY_ADDRESS")
+        quiet = {"log_to_driver": False, "logging_level": "error"}
+        try:
+            if address:
+                context = ray.init(address=address, **quiet)
+            else:
+                context = ray.init(
+                    address="local",
+                    num_cpus=self._num_cpus or available_cpus(),
+                    include_dashboard=self._dashboard,
+                    object_store_memory=_OBJECT_STORE,
+                    **quiet,
+                )
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            where = f"to the Ray cluster at {address!r}" if address else "to a local Ray"
+            raise RunError(
+                f"cannot connect {where} ({lost_cause(error)}); check that it runs (`ray status`) and, where it asks "
+                f"for a token, that RAY_AUTH_MODE=token is set here too"
+            ) from error
+        self._own_ray = True
+        self.dashboard_url = context.dashboard_url or ""
+
+    def start(self, n_workers: int) -> None:
+        """Start workers until there are `n_workers`, as far as the cluster's CPUs and GPUs allow.
+
+        Raises:
+            ParameterError: the cluster cannot hold a single one.
+        """
+        self.connect()
+        wanted = min(n_workers, self._slots())
+        while len(self._workers) + len(self._starting) < wanted:
+            self._start_worker()
+
+    def open(self, method: Method, x: Array, resume: Round | None = None) -> None:
+        """Make ready to advance the members of `method` on `x`; see `contracts.Pool`."""
+        self.connect()
+        if self.storage is None and self._temporary is None:
+            if len([node for node in ray.nodes() if node["Alive"]]) > 1:
+                raise ParameterError(["the cluster has several nodes: give pool.storage, a place that all of them share."])
+            self._temporary = tempfile.mkdtemp(prefix="distclust-")
+        path = self.storage or self._temporary
+        self.method, self.n_samples = method, len(x)
+        self.job = ray.put(prepared(method, x, path, resume))
+        self.x = ray.put(np.asarray(x))
+        self.finished = finished_rounds(method, resume)
+        self.lost = lost_members(resume)
+        self.deaths = dict.fromkeys(range(method.n_members), 0)
+        self._failed_starts = 0
+        self.start(method.n_members)
+        for worker in self._workers:
+            worker.members.clear()
+            worker.actor.take.remote(self.job, self.x)
+
+    def wait_for_workers(self) -> None:
+        """Wait until all workers that were started are ready."""
+        while self._starting:
+            ready, _ = ray.wait(list(self._starting), timeout=_TICK)
+            for ref in ready:
+                self._settle_start(ref)
+
+    def advance(self, agreed: Agreement | None, round: int) -> list[MemberOutput]:
+        """Train every member that is not lost for one round; see `contracts.Pool`."""
+        sent = None if agreed is None else ray.put(replace(agreed, aligned=agreed.aligned[:, :0]))
+        waiting = [m for m in range(self.method.n_members) if m not in self.lost]
+        running: dict[Any, _Task] = {}
+        outputs: dict[int, MemberOutput] = {}
+        try:
+            while waiting or running:
+                busy = {id(task.worker) for task in running.values()}
+                for worker in [w for w in self._workers if id(w) not in busy]:
+                    if waiting:
+                        task = _Task(worker, _preferred(worker, waiting), time.perf_counter())
+                        running[worker.actor.advance.remote(task.member, sent, round)] = task
+                self._await_worker(bool(running))
+                ready, _ = ray.wait([*running, *self._starting], timeout=_TICK)
+                for ref in ready:
+                    if ref in self._starting:
+                        self._settle_start(ref)
+                    else:
+                        self._settle(ref, running.pop(ref), round, waiting, outputs)
+        finally:
+            for task in running.values():  # the round broke off: end what is under way
+                self._drop(task.worker)
+        return [
+            outputs[m] if m in outputs else lost_output(self.n_samples, self.lost[m])
+            for m in range(self.method.n_members)
+        ]
+
+    def states(self) -> list[State | None]:
+        """Return every member's state after its last round; None for a lost one."""
+        self.start(1)
+        self.wait_for_workers()
+        return [
+            None if m in self.lost else ray.get(self._holder(m).actor.state.remote(m, self.finished[m]))
+            for m in range(self.method.n_members)
+        ]
+
+    def close(self) -> None:
+        """End the workers, and Ray where this pool started it."""
+        if ray.is_initialized():
+            for worker in [*self._workers, *self._starting.values()]:
+                with contextlib.suppress(Exception):
+                    ray.kill(worker.actor)
+        self._workers, self._starting = [], {}
+        if self._own_ray:
+            ray.shutdown()
+            self._own_ray = False
+        if self._temporary is not None:
+            shutil.rmtree(self._temporary, ignore_errors=True)
+            self._temporary = None
+
+    def __enter__(self) -> RayPool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _settle(
+        self, ref: Any, task: _Task, round: int, waiting: list[int], outputs: dict[int, MemberOutput]
+    ) -> None:
+        """Take in what came of a member's round."""
+        member, seconds = task.member, time.perf_counter() - task.start
+        try:
+            output = ray.get(ref)
+        except _DEATHS as error:
+            self._replace(task.worker)
+            self.deaths[member] += 1
+            if self.deaths[member] > self._retries:
+                self._lose(member, round, f"its process died {self.deaths[member]} times: {lost_cause(error)}")
+            else:
+                waiting.append(member)
+                tell(self.listener, Event("restarted", member, round, cause=lost_cause(error)))
+        except RayTaskError as error:
+            if isinstance(error.cause, InputError):
+                raise error.cause from error
+            self._lose(member, round, lost_cause(error.cause))
+        else:
+            outputs[member] = _writable(output)
+            self.finished[member] = round
+            task.worker.members.add(member)
+            tell(self.listener, Event("finished", member, round, output.scores, seconds=seconds))
+
+    def _lose(self, member: int, round: int, cause: str) -> None:
+        self.lost[member] = cause
+        tell(self.listener, Event("lost", member, round, cause=cause))
+
+    def _slots(self) -> int:
+        """Return how many workers the cluster can hold."""
+        have = ray.cluster_resources()
+        cpus, gpus = self._share["num_cpus"], self._share["num_gpus"]
+        slots = int(have.get("CPU", 0) // cpus)
+        if gpus > 0:
+            slots = min(slots, int(have.get("GPU", 0) / gpus + 1e-9))
+        if slots < 1:
+            raise ParameterError(
+                [
+                    f"a member asks for {cpus} CPUs and {gpus:g} GPUs (pool.cpus_per_member, pool.gpus_per_member), "
+                    f"but Ray has {have.get('CPU', 0):g} CPUs and {have.get('GPU', 0):g} GPUs. Ask for less."
+                ]
+            )
+        return slots
+
+    def _start_worker(self) -> None:
+        actor = ray.remote(RayWorker).options(max_restarts=0, **self._share).remote(self._share["num_cpus"])
+        self._starting[actor.ready.remote()] = _Remote(actor, set())
+        if hasattr(self, "job"):
+            actor.take.remote(self.job, self.x)
+
+    def _settle_start(self, ref: Any) -> None:
+        worker = self._starting.pop(ref)
+        try:
+            ray.get(ref)
+        except _DEATHS as error:
+            self._failed_starts += 1
+            if self._failed_starts > self._retries + 1:
+                raise RunError(f"workers cannot be started on Ray: {lost_cause(error)}") from error
+            self._start_worker()
+        else:
+            self._workers.append(worker)
+            tell(self.listener, Event("started", -1, -1))
+
+    def _await_worker(self, any_running: bool) -> None:
+        """Complain when no worker runs and none comes up."""
+        if any_running or self._workers:
+            self._waiting_since = time.monotonic()
+        elif time.monotonic() - getattr(self, "_waiting_since", time.monotonic()) > _PATIENCE:
+            raise RunError(
+                f"no worker could be started within {_PATIENCE:.0f} s; the cluster's CPUs and GPUs are taken by others "
+                f"(`ray status` shows by whom)"
+            )
+
+    def _replace(self, worker: _Remote) -> None:
+        self._drop(worker)
+        self._start_worker()
+
+    def _drop(self, worker: _Remote) -> None:
+        with contextlib.suppress(Exception):
+            ray.kill(worker.actor)
+        if worker in self._workers:
+            self._workers.remove(worker)
+
+    def _holder(self, member: int) -> _Remote:
+        return next((w for w in self._workers if member in w.members), self._workers[0])
+
+
+class RayWorker(Worker):
+    """A worker as an actor: it computes on what Ray granted.
+
+    Args:
+        threads: CPU threads.
+    """
+
+    def __init__(self, threads: int) -> None:
+        super().__init__(threads, "cuda" if ray.get_gpu_ids() else "cpu")
+
+    def ready(self) -> None:
+        """Answer once the process is up."""
+
+
+@dataclass(eq=False)
+class _Remote:
+    actor: Any
+    members: set[int]  # those whose last state it may hold
+
+
+@dataclass(eq=False)
+class _Task:
+    worker: _Remote
+    member: int
+    start: float
+
+
+def available_cpus() -> int:
+    """Return the number of CPUs that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _preferred(worker: _Remote, waiting: list[int]) -> int:
+    """Take out of `waiting` the member for this worker: rather one that it ran before."""
+    known = [m for m in waiting if m in worker.members]
+    member = (known or waiting)[0]
+    waiting.remove(member)
+    return member
+
+
+def _writable(output: MemberOutput) -> MemberOutput:
+    """Return the output with arrays of its own; those from the object store are read-only."""
+    latents = None if output.latents is None else np.array(output.latents)
+    return replace(output, labels=np.array(output.labels), latents=latents)
+
+
+def _check_options(cpus: int, gpus: float, num_cpus: int | None, retries: int) -> None:
+    faults = []
+    if not isinstance(cpus, int) or isinstance(cpus, bool) or cpus < 1:
+        faults.append(f"cpus_per_member={cpus!r} cannot be used: give a whole number >= 1.")
+    if isinstance(gpus, bool) or not isinstance(gpus, int | float) or gpus < 0 or (gpus > 1 and gpus != int(gpus)):
+        faults.append(f"gpus_per_member={gpus!r} cannot be used: give a share from 0 to 1, or a whole number.")
+    if num_cpus is not None and (not isinstance(num_cpus, int) or num_cpus < 1):
+        faults.append(f"num_cpus={num_cpus!r} cannot be used: give a whole number >= 1, or none for all.")
+    if not isinstance(retries, int) or retries < 0:
+        faults.append(f"retries={retries!r} cannot be used: give a whole number >= 0.")
+    if faults:
+        raise ParameterError(faults)

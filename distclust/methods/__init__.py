@@ -1,0 +1,38 @@
+"""The methods by name; each is an estimator, loaded when first used."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from distclust.errors import UnknownNameError
+
+if TYPE_CHECKING:
+    from distclust.methods.base import EnsembleClusterer
+    from distclust.methods.combination import CombinationAssignment
+
+__all__ = ["CombinationAssignment", "EnsembleClusterer", "METHODS", "method_class"]
+
+# name in YAML and on the command line -> (module, class, what it is)
+METHODS = {
+    "combination": ("combination", "CombinationAssignment", "combination assignment and its rival partition supports"),
+}
+_HOME = {"EnsembleClusterer": "base", "CombinationAssignment": "combination"}
+
+
+def method_class(name: str) -> type[EnsembleClusterer]:
+    """Return the class of a method.
+
+    Raises:
+        UnknownNameError: no such method.
+    """
+    if name not in METHODS:
+        raise UnknownNameError("method", name, METHODS)
+    module, cls, _ = METHODS[name]
+    return getattr(importlib.import_module(f"distclust.methods.{module}"), cls)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(f"distclust.methods.{_HOME[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

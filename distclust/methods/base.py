@@ -1,0 +1,207 @@
+"""What all methods share: parameters checked at the door, fitting by the one driver, prediction by the members' vote."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Self
+
+import numpy as np
+import torch
+from pydantic import Field
+from sklearn.base import BaseEstimator, ClusterMixin
+from sklearn.utils.validation import check_is_fitted
+
+from distclust.consensus import align, vote
+from distclust.contracts import Agreement, Array, Labels, Member, MemberOutput, Pool, Round, State
+from distclust.data.arrays import check_x
+from distclust.distributed.driver import rounds
+from distclust.distributed.pool import LocalPool
+from distclust.errors import DataError, ParameterError
+from distclust.parameters import check, declared
+
+BLOCK = 4096  # points at a time when a network is only read
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class EnsembleClusterer(ClusterMixin, BaseEstimator):
+    """Base of all methods: an ensemble of members, trained in rounds, that votes.
+
+    Args:
+        n_clusters: number of clusters K.
+        n_members: number of members M; 1 is the paper's single model.
+        agreement_threshold: share of the voting members that must agree for a point to count as agreed.
+        random_state: the seed; the same seed gives the same labels.
+
+    Attributes:
+        labels_: (N,) consensus labels; -1 where no member has a say.
+        agreement_: (N,) share of the voting members whose aligned label is the consensus label.
+        agreed_: (N,) bool, True where that share reaches the threshold.
+        members_: the trained members, None for one that was lost.
+        last_round_: the last Round, with every member's output.
+        names_: (M, K) the consensus' name for each member's cluster; -1 throughout for a member without a say.
+        shape_: shape of one data point.
+        n_features_in_: size of the second axis of X.
+    """
+
+    trains_on_agreement: ClassVar[bool] = False
+
+    n_clusters: Annotated[int, Field(ge=2, description="number of clusters")] = 10
+    n_members: Annotated[int, Field(ge=1, description="number of members of the ensemble")] = 1
+    agreement_threshold: Annotated[
+        float, Field(gt=0, le=1, description="share of members that must agree for a point to count as agreed")
+    ] = 1.0
+    random_state: Annotated[int, Field(ge=0, description="the seed")] = 0
+
+    def fit(self, X: Any, y: object = None, *, pool: Pool | None = None) -> Self:
+        """Train the ensemble and take its consensus.
+
+        Args:
+            X: images (N, C, H, W), windows (N, C, T) or vectors (N, D).
+            y: ignored; there for scikit-learn's sake.
+            pool: where the members run; None = one after another in this process.
+
+        Raises:
+            ParameterError: parameters that cannot be used, all faults together.
+            DataError: data that cannot be used.
+            MembersLost: no member survived.
+        """
+        x = check_x(X)
+        method = self.checked(x)
+        own = LocalPool() if pool is None else pool
+        try:
+            last = None
+            for last in rounds(method, x, own):  # noqa: B007
+                pass
+            assert last is not None
+            return self.adopt(method, x, last, own.states())
+        finally:
+            if pool is None:
+                own.close()
+
+    def fit_predict(self, X: Any, y: object = None, *, pool: Pool | None = None) -> Labels:
+        """Return the consensus labels of X; arguments as in `fit`."""
+        return self.fit(X, pool=pool).labels_
+
+    def predict(self, X: Any) -> Labels:
+        """Return the members' vote for new points, (N,) int64."""
+        return self._vote(self._door(X)).labels
+
+    def predict_agreement(self, X: Any) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """Return for new points the share of the voting members that give the label of `predict`, (N,)."""
+        return self._vote(self._door(X)).share
+
+    def predict_proba(self, X: Any) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """Return the mean of the voting members' probabilities, (N, K), in the consensus' names."""
+        x = self._door(X)
+        voting = [m for m in range(len(self.members_)) if self.names_[m, 0] >= 0]
+        total = np.zeros((len(x), self.names_.shape[1]))
+        for m in voting:
+            total[:, self.names_[m]] += self._probabilities(self.members_[m], x)
+        return total / max(1, len(voting))
+
+    def checked(self, x: Array) -> Self:
+        """Return a copy with checked parameters, fit for the data.
+
+        Args:
+            x: the data, checked before.
+
+        Raises:
+            ParameterError: with all faults together.
+        """
+        given = {name: getattr(self, name) for name in declared(type(self))}
+        faults: list[str] = []
+        values: dict[str, Any] = {}
+        try:
+            values = check(type(self), given)
+        except ParameterError as error:
+            faults += error.faults
+        if not faults:
+            faults += self._faults(values, x)
+        if faults:
+            raise ParameterError(faults)
+        return type(self)(**values)
+
+    def agree(self, outputs: Sequence[MemberOutput]) -> Agreement:
+        """Align the labellings of the members that have a say and take their vote."""
+        labellings = np.stack([o.labels if o.status == "voting" else np.full_like(o.labels, -1) for o in outputs])
+        return vote(align(labellings, self.n_clusters), self.agreement_threshold, self.n_clusters)
+
+    def adopt(self, method: Self, x: Array, last: Round, states: Sequence[State | None]) -> Self:
+        """Take up the result of a run as this estimator's fitted state.
+
+        Args:
+            method: the checked copy that ran.
+            x: the data it ran on.
+            last: its last round.
+            states: every member's state, None for a lost one.
+        """
+        self.labels_ = last.agreement.labels
+        self.agreement_ = last.agreement.share
+        self.agreed_ = last.agreement.agreed
+        self.last_round_ = last
+        self.n_features_in_ = int(x.shape[1])
+        self.shape_ = tuple(x.shape[1:])
+        self.names_ = np.stack(
+            [_names(o.labels, a, method.n_clusters) for o, a in zip(last.outputs, last.agreement.aligned, strict=True)]
+        )
+        self.members_ = [
+            None if state is None else revived(method.member(self.shape_, index), state)
+            for index, state in enumerate(states)
+        ]
+        return self
+
+    def member(self, shape: tuple[int, ...], index: int, device: str = "cpu") -> Member:
+        """Return a new member; see `contracts.Method`."""
+        raise NotImplementedError
+
+    def _faults(self, values: dict[str, Any], x: Array) -> list[str]:
+        """Return the faults that only show against the data or between parameters."""
+        if values["n_clusters"] > len(x):
+            return [
+                f"n_clusters={values['n_clusters']} cannot be used: the data has {len(x)} points "
+                f"(n_samples={len(x)}), and there cannot be more clusters than points. Give fewer clusters."
+            ]
+        return []
+
+    def _door(self, X: Any) -> Array:
+        check_is_fitted(self)
+        x = check_x(X, allow_constant=True)
+        if tuple(x.shape[1:]) != self.shape_:
+            raise DataError(
+                f"X has data points of shape {tuple(x.shape[1:])}, but this {type(self).__name__} was fitted on "
+                f"{self.shape_}. Give data of the shape it was fitted on."
+            )
+        return x
+
+    def _vote(self, x: Array) -> Agreement:
+        rows = []
+        for member, names in zip(self.members_, self.names_, strict=True):
+            if member is None or names[0] < 0:
+                rows.append(np.full(len(x), -1, np.int64))
+            else:
+                rows.append(names[self._probabilities(member, x).argmax(1)])
+        return vote(np.stack(rows), self.agreement_threshold, self.names_.shape[1])
+
+    def _probabilities(self, member: Member, x: Array) -> np.ndarray[Any, np.dtype[np.float64]]:
+        blocks = [
+            member.predict_proba(torch.as_tensor(np.array(x[i : i + BLOCK]))) for i in range(0, len(x), BLOCK)
+        ]
+        return torch.cat(blocks).double().numpy()
+
+
+def _names(labels: Labels, aligned: Labels, n_clusters: int) -> Labels:
+    """Return the aligned name of each of a member's clusters, (K,); clusters without points get the names left over."""
+    if (aligned < 0).all():
+        return np.full(n_clusters, -1, np.int64)
+    names = np.full(n_clusters, -1, np.int64)
+    names[labels[labels >= 0]] = aligned[labels >= 0]
+    names[names < 0] = np.setdiff1d(np.arange(n_clusters), names)
+    return names
+
+
+def revived(member: Member, state: State) -> Member:
+    """Return the member with its state taken up."""
+    member.load_state_dict(copy.deepcopy(state))
+    return member

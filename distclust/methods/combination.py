@@ -1,0 +1,399 @@
+"""Combination assignment (CA) and its rival partition supports.
+
+Mahon & Lukasiewicz, *Hard Regularization to Prevent Deep Online Clustering Collapse without Data Augmentation*,
+AAAI 2024. Equations and sections are the paper's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from distclust import assign, losses
+from distclust.contracts import Agreement, Array, MemberOutput, State
+from distclust.methods.base import BLOCK, EnsembleClusterer
+from distclust.metrics import effective_clusters
+from distclust.nets import Scaling, build, build_decoder
+from distclust.seeding import generator, integer, torch_generator, torch_stream
+
+Support = Literal[
+    "greedy",
+    "exact",
+    "sinkhorn",
+    "sinkhorn-soft",
+    "entropy",
+    "sum-of-squares",
+    "variance",
+    "concrete-k-means",
+    "none",
+]
+
+_COLLAPSED = 0.99  # a member is collapsed when one cluster holds this share of all points
+_INIT_POINTS = 10_000  # points that k-means sees at the start
+_MIN_STEPS = 2_000  # optimiser steps that n_epochs="auto" makes sure of on small data
+# Weight of the support's term against the mean cost: the ratios of the authors' program.
+_WEIGHTS = {"entropy": 1000.0, "sum-of-squares": 100.0, "variance": 100.0, "concrete-k-means": 1.0}
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class CombinationAssignment(EnsembleClusterer):
+    """Online deep clustering whose batchwise assignment prefers near *and* small clusters.
+
+    An encoder and K centroids are trained together: each batch is assigned to clusters by the partition support, and
+    gradient descent moves latents and centroids towards each other. At inference a point goes to the nearest centroid.
+
+    Args:
+        n_clusters: number of clusters K, >= 2.
+        n_members: number of members M; 1 is the paper's single model.
+        agreement_threshold: share of the voting members that must agree for a point to count as agreed, in (0, 1].
+        random_state: the seed; the same seed gives the same labels.
+        support: what keeps the batch from going into one cluster. "greedy" is combination assignment (Algorithm 1),
+            "exact" the optimum of eq. (6), "sinkhorn" optimal transport with hard targets (SK), "sinkhorn-soft" with
+            soft ones, "entropy" (ENT), "sum-of-squares" (SS), "variance" (VarM, appendix C), "concrete-k-means" (CKM,
+            with a decoder), "none" the nearest centroid.
+        prior: expected share of every cluster, K numbers that sum to one, or "uniform"; for greedy, exact and sinkhorn.
+        covariance: "isotropic" is sigma I; "estimated" takes each cluster's shape from the data after every round and
+            keeps the mean precision at 1 / sigma.
+        sigma: isotropic variance of every cluster, > 0.
+        latent_dim: dimension of the latents.
+        encoder: "conv", "mlp", "window", or "auto" by the data's shape.
+        scaling: how raw values are scaled, see `nets.Scaling`; "auto" is "unit" for images, else "standard".
+        centroids: where they start. "normal" draws from N(0, 1) as in the paper; "k-means" takes the k-means centres
+            of the untrained encodings, re-centred and brought to unit spread.
+        n_epochs: passes over the data, or "auto": 10 as in the paper, more on small data, for 2,000 optimiser steps.
+        n_rounds: looks at the labels during training, evenly spread; at most n_epochs.
+        batch_size: points a batch.
+        learning_rate: of Adam, for encoder and centroids.
+        schedule: "cosine" lets the learning rate fall to zero along half a cosine, "constant" is the paper's.
+        support_weight: weight of the support's term against the mean cost where it has one; None = 1000 for entropy,
+            100 for sum-of-squares and variance, 1 for the reconstruction of concrete-k-means.
+        sinkhorn_epsilon: entropy regularisation of the optimal transport, > 0.
+        sinkhorn_iterations: alternations of the optimal transport.
+        temperature: of the Gumbel-softmax of concrete-k-means, > 0.
+
+    Attributes: as in `EnsembleClusterer`.
+    """
+
+    support: Annotated[Support, Field(description="partition support")] = "greedy"
+    prior: Annotated[
+        Literal["uniform"] | tuple[Annotated[float, Field(ge=0, le=1)], ...],
+        Field(description="expected share of every cluster"),
+    ] = "uniform"
+    covariance: Annotated[Literal["isotropic", "estimated"], Field(description="shape of the clusters")] = "isotropic"
+    sigma: Annotated[
+        float, Field(gt=0, allow_inf_nan=False, description="isotropic variance of every cluster")
+    ] = 100.0
+    latent_dim: Annotated[int, Field(ge=1, description="dimension of the latents")] = 128
+    encoder: Annotated[Literal["auto", "conv", "mlp", "window"], Field(description="network")] = "auto"
+    scaling: Annotated[
+        Literal["auto", "unit", "standard", "none"], Field(description="how raw values are scaled")
+    ] = "auto"
+    centroids: Annotated[Literal["k-means", "normal"], Field(description="where the centroids start")] = "k-means"
+    n_epochs: Annotated[
+        Literal["auto"] | Annotated[int, Field(ge=1)], Field(description="passes over the data")
+    ] = "auto"
+    n_rounds: Annotated[int, Field(ge=1, description="looks at the labels during training")] = 10
+    batch_size: Annotated[int, Field(ge=2, description="points a batch")] = 256
+    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False, description="of Adam")] = 1e-3
+    schedule: Annotated[Literal["cosine", "constant"], Field(description="course of the learning rate")] = "cosine"
+    support_weight: Annotated[
+        Annotated[float, Field(ge=0, allow_inf_nan=False)] | None, Field(description="weight of the support's term")
+    ] = None
+    sinkhorn_epsilon: Annotated[
+        float, Field(gt=0, allow_inf_nan=False, description="regularisation of the optimal transport")
+    ] = 0.5
+    sinkhorn_iterations: Annotated[int, Field(ge=1, description="alternations of the optimal transport")] = 15
+    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False, description="of the Gumbel-softmax")] = 1.0
+
+    def member(self, shape: tuple[int, ...], index: int, device: str = "cpu") -> CombinationMember:
+        """Return a new member; see `contracts.Method`."""
+        return CombinationMember(self, shape, index, device)
+
+    def total_epochs(self, n_samples: int) -> int:
+        """Return the number of epochs of the whole run."""
+        if self.n_epochs != "auto":
+            return self.n_epochs
+        return max(10, self.n_rounds, math.ceil(_MIN_STEPS / _n_batches(n_samples, self.batch_size)))
+
+    def epochs(self, n_samples: int, round: int) -> range:
+        """Return the epochs that fall into a round."""
+        total = self.total_epochs(n_samples)
+        return range(round * total // self.n_rounds, (round + 1) * total // self.n_rounds)
+
+    def _faults(self, values: dict[str, Any], x: Array) -> list[str]:
+        faults = super()._faults(values, x)
+        prior, k = values["prior"], values["n_clusters"]
+        if prior != "uniform" and (len(prior) != k or abs(sum(prior) - 1) > 1e-6):
+            faults.append(
+                f"prior has {len(prior)} values with sum {sum(prior):g}; it must be a distribution over the {k} "
+                f"clusters: {k} shares that sum to 1. Divide them by their sum, or use prior='uniform'."
+            )
+        if values["n_epochs"] != "auto" and values["n_rounds"] > values["n_epochs"]:
+            faults.append(
+                f"n_rounds={values['n_rounds']} cannot be used with n_epochs={values['n_epochs']}: a round takes at "
+                f"least one epoch. Give n_rounds={values['n_epochs']} or fewer."
+            )
+        return faults
+
+
+class CombinationNet(nn.Module):
+    """Scaling, encoder, centroids and the clusters' shapes: all that inference needs.
+
+    Args:
+        settings: the method's checked parameters.
+        shape: shape of one data point.
+        index: of the member, for its random streams.
+    """
+
+    whitening: Tensor
+    log_det: Tensor
+
+    def __init__(self, settings: CombinationAssignment, shape: tuple[int, ...], index: int) -> None:
+        super().__init__()
+        seed, k, d = settings.random_state, settings.n_clusters, settings.latent_dim
+        self.isotropic = settings.covariance == "isotropic"
+        self.sigma = settings.sigma
+        self.scaling = Scaling(shape)
+        with torch_stream(seed, "encoder weights", member=index):
+            self.encoder = build(settings.encoder, shape, d)
+        start = torch.randn(k, d, generator=torch_generator(seed, "centroids", member=index))
+        self.centroids = nn.Parameter(start)
+        if not self.isotropic:
+            self.register_buffer("whitening", (torch.eye(d) / self.sigma**0.5).repeat(k, 1, 1))
+            self.register_buffer("log_det", torch.full((k,), d * math.log(self.sigma)))
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Return the latents (N, D) of raw values (N, *shape)."""
+        return self.encoder(self.scaling(x))
+
+    def cost(self, latents: Tensor) -> Tensor:
+        """Return d(z_i, mu_k, Sigma_k) of eq. (5) up to a constant, (N, K)."""
+        if self.isotropic:
+            return losses.squared_distances(latents, self.centroids) / (2 * self.sigma)
+        return losses.mahalanobis_cost(latents, self.centroids, self.whitening, self.log_det)
+
+
+class CombinationMember:
+    """One encoder with its centroids and their optimiser.
+
+    Args:
+        settings: the method's checked parameters.
+        shape: shape of one data point.
+        index: of the member, for its random streams.
+        device: where it computes.
+    """
+
+    def __init__(self, settings: CombinationAssignment, shape: tuple[int, ...], index: int, device: str = "cpu") -> None:
+        self.settings, self.index, self.device = settings, index, device
+        self.net = CombinationNet(settings, shape, index).to(device)
+        self.decoder: nn.Module | None = None
+        parameters = list(self.net.parameters())
+        if settings.support == "concrete-k-means":
+            with torch_stream(settings.random_state, "decoder weights", member=index):
+                self.decoder = build_decoder(settings.encoder, shape, settings.latent_dim).to(device)
+            parameters += list(self.decoder.parameters())
+        # Adam as in Section 4
+        self.optimiser = torch.optim.Adam(parameters, lr=settings.learning_rate, betas=(0.9, 0.99), fused=True)
+        self.loss = _LOSSES[settings.support]
+        self.log_prior = None if settings.prior == "uniform" else torch.tensor(settings.prior).double().log().numpy()
+
+    def advance(self, x: Tensor, agreed: Agreement | None, round: int) -> MemberOutput:
+        """Train for one round and label all points by their nearest centroid; `agreed` is not used."""
+        if round == 0:
+            self._start(x)
+        loss = self._train(x, round)
+        labels = self._look(x)
+        if self.settings.covariance == "estimated":
+            self._estimate_covariances(x, labels)
+        found = labels.cpu().numpy()
+        largest = float(np.bincount(found).max() / len(found))
+        scores = {"loss": loss, "effective_clusters": float(effective_clusters(found)), "largest_cluster": largest}
+        if largest >= _COLLAPSED:
+            cause = f"one cluster holds {largest:.1%} of all points"
+            return MemberOutput(found, None, scores, "collapsed", cause)
+        return MemberOutput(found, None, scores)
+
+    def predict_proba(self, x: Tensor) -> Tensor:
+        """Return softmax(-cost), (N, K): the posterior under equal shares; its greatest is the nearest centroid."""
+        self.net.eval()
+        with torch.no_grad():
+            return (-self.net.cost(self.net.encode(x.to(self.device)))).double().softmax(1).cpu()
+
+    def transform(self, x: Tensor) -> Tensor:
+        """Return the latents, (N, D)."""
+        self.net.eval()
+        with torch.no_grad():
+            return self.net.encode(x.to(self.device)).cpu()
+
+    def state_dict(self) -> State:
+        """Return network, decoder and optimiser."""
+        return {
+            "net": self.net.state_dict(),
+            "decoder": None if self.decoder is None else self.decoder.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+        }
+
+    def load_state_dict(self, state: State) -> None:
+        """Take up a state that `state_dict` gave."""
+        self.net.load_state_dict(state["net"])
+        if self.decoder is not None:
+            self.decoder.load_state_dict(state["decoder"])
+        if "optimiser" in state:  # a saved model predicts and has none
+            self.optimiser.load_state_dict(state["optimiser"])
+
+    def _start(self, x: Tensor) -> None:
+        self.net.scaling.fit(x, self.settings.scaling)
+        if self.settings.centroids == "k-means":
+            self._centroids_from_k_means(x)
+
+    def _centroids_from_k_means(self, x: Tensor) -> None:
+        """Put the centroids at the k-means centres of the untrained encodings, mean 0 and standard deviation 1."""
+        from sklearn.cluster import KMeans
+
+        seed, member = self.settings.random_state, self.index
+        drawn = generator(seed, "points for k-means", member=member).permutation(len(x))[:_INIT_POINTS]
+        self.net.train()
+        with torch.no_grad():
+            latents = torch.cat([self.net.encode(xb) for xb in self._batches(x, drawn)])  # (n, D)
+        k_means = KMeans(self.settings.n_clusters, n_init=1, random_state=integer(seed, "k-means", member=member))
+        centres = torch.from_numpy(k_means.fit(latents.double().cpu().numpy()).cluster_centers_)
+        centres = (centres - centres.mean(0)) / (centres - centres.mean(0)).std().clamp(min=1e-12)
+        with torch.no_grad():
+            self.net.centroids.copy_(centres)
+
+    def _train(self, x: Tensor, round: int) -> float:
+        """Run the round's epochs and return the mean loss."""
+        self.net.train()
+        noise = torch_generator(
+            self.settings.random_state, "gumbel noise", member=self.index, round=round, device=self.device
+        )
+        total, n = torch.zeros((), device=self.device), 0
+        for epoch in self.settings.epochs(len(x), round):
+            order = generator(self.settings.random_state, "batch order", member=self.index, round=epoch)
+            for step, xb in enumerate(self._batches(x, order.permutation(len(x)))):
+                self._set_learning_rate(epoch, step, len(x))
+                loss = self.loss(self, xb, noise)
+                self.optimiser.zero_grad()
+                loss.backward()
+                self.optimiser.step()
+                total, n = total + loss.detach(), n + 1
+        mean = float(total) / max(1, n)
+        if not math.isfinite(mean):
+            raise FloatingPointError(
+                f"the loss became {mean} in round {round}; lower learning_rate "
+                f"(now {self.settings.learning_rate:g}) or check the scaling of the data"
+            )
+        return mean
+
+    def _set_learning_rate(self, epoch: int, step: int, n_samples: int) -> None:
+        if self.settings.schedule == "cosine":
+            steps = _n_batches(n_samples, self.settings.batch_size)
+            done = (epoch + step / steps) / self.settings.total_epochs(n_samples)
+            for group in self.optimiser.param_groups:
+                group["lr"] = self.settings.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+
+    def _batches(self, x: Tensor, order: Array) -> Iterator[Tensor]:
+        for part in np.array_split(order, _n_batches(len(order), self.settings.batch_size)):
+            yield x[torch.from_numpy(part).to(x.device)]
+
+    def _look(self, x: Tensor) -> Tensor:
+        """Return the nearest centroid of every point, (N,)."""
+        self.net.eval()
+        with torch.no_grad():
+            return torch.cat([self.net.cost(self.net.encode(xb)).argmin(1) for xb in x.split(BLOCK)])
+
+    def _estimate_covariances(self, x: Tensor, labels: Tensor) -> None:
+        """Take each cluster's covariance from its points, scaled in common so that the mean precision is 1 / sigma."""
+        k, d = self.net.centroids.shape
+        eye = torch.eye(d, dtype=torch.float64, device=self.device)
+        squares = torch.zeros(k, d, d, dtype=torch.float64, device=self.device)
+        sums = torch.zeros(k, d, dtype=torch.float64, device=self.device)
+        with torch.no_grad():
+            for xb, lb in zip(x.split(BLOCK), labels.split(BLOCK), strict=True):
+                latents = self.net.encode(xb).double()
+                for cluster in lb.unique().tolist():
+                    z = latents[lb == cluster]  # (n, D)
+                    squares[cluster] += z.T @ z
+                    sums[cluster] += z.sum(0)
+            counts = torch.bincount(labels, minlength=k).double()
+            pooled = (squares.sum(0) - torch.outer(sums.sum(0), sums.sum(0)) / len(x)) / len(x)
+            means = sums / counts.clamp(min=1)[:, None]
+            own = squares / counts.clamp(min=1)[:, None, None] - means[:, :, None] * means[:, None, :]
+            trust = (counts / (counts + d))[:, None, None]  # few points: lean on the pooled shape
+            covariances = trust * own + (1 - trust) * pooled
+            covariances += 1e-3 * covariances.diagonal(dim1=1, dim2=2).mean().clamp(min=1e-12) * eye
+            precision = torch.linalg.inv(covariances).diagonal(dim1=1, dim2=2).mean()
+            covariances *= precision * self.settings.sigma
+            lower = torch.linalg.cholesky(covariances)
+            self.net.whitening.copy_(torch.linalg.solve_triangular(lower, eye.expand_as(lower), upper=False))
+            self.net.log_det.copy_(2 * lower.diagonal(dim1=1, dim2=2).log().sum(1))
+
+
+def _n_batches(n_samples: int, batch_size: int) -> int:
+    """Return the number of equal batches, none larger than `batch_size` and none of a single point."""
+    return max(1, min(math.ceil(n_samples / batch_size), n_samples // 2))
+
+
+# One loss a support: what Section 3 and its rivals in Section 4 minimise on a batch of raw values xb.
+
+
+def _assigned(labels_of: Callable[[CombinationMember, Tensor], Tensor]) -> Callable[..., Tensor]:
+    def loss(member: CombinationMember, xb: Tensor, noise: torch.Generator) -> Tensor:
+        cost = member.net.cost(member.net.encode(xb))  # (N, K)
+        return losses.hard_cost(cost, labels_of(member, cost.detach()))
+
+    return loss
+
+
+def _sinkhorn(member: CombinationMember, cost: Tensor) -> Tensor:
+    target = None if member.log_prior is None else np.exp(member.log_prior)
+    return assign.sinkhorn(-cost, member.settings.sinkhorn_epsilon, member.settings.sinkhorn_iterations, target)
+
+
+def _sinkhorn_soft_loss(member: CombinationMember, xb: Tensor, noise: torch.Generator) -> Tensor:
+    cost = member.net.cost(member.net.encode(xb))
+    return losses.soft_cost(cost, _sinkhorn(member, cost.detach()))
+
+
+def _penalised(penalty: Callable[[Tensor], Tensor]) -> Callable[..., Tensor]:
+    def loss(member: CombinationMember, xb: Tensor, noise: torch.Generator) -> Tensor:
+        cost = member.net.cost(member.net.encode(xb))
+        return losses.hard_cost(cost, cost.argmin(1)) + _weight(member) * penalty(cost)
+
+    return loss
+
+
+def _concrete_loss(member: CombinationMember, xb: Tensor, noise: torch.Generator) -> Tensor:
+    assert member.decoder is not None
+    scaled = member.net.scaling(xb)
+    latents = member.net.encoder(scaled)
+    uniform = torch.rand(len(xb), member.settings.n_clusters, generator=noise, device=noise.device)
+    gumbel = -(-uniform.clamp(1e-20, 1 - 1e-7).log()).log()
+    clustering = losses.concrete_k_means(latents, member.net.centroids, gumbel, member.settings.temperature)
+    reconstruction = (member.decoder(latents) - scaled).square().flatten(1).sum(1).mean()
+    return clustering + _weight(member) * reconstruction
+
+
+def _weight(member: CombinationMember) -> float:
+    given = member.settings.support_weight
+    return _WEIGHTS[member.settings.support] if given is None else given
+
+
+_LOSSES: dict[str, Callable[[CombinationMember, Tensor, torch.Generator], Tensor]] = {
+    "greedy": _assigned(lambda member, cost: assign.greedy(cost, member.log_prior)),
+    "exact": _assigned(lambda member, cost: assign.exact(cost, member.log_prior)),
+    "sinkhorn": _assigned(lambda member, cost: _sinkhorn(member, cost).argmax(1)),
+    "sinkhorn-soft": _sinkhorn_soft_loss,
+    "entropy": _penalised(lambda cost: losses.negative_marginal_entropy((-cost).softmax(1))),
+    "sum-of-squares": _penalised(lambda cost: losses.marginal_sum_of_squares((-cost).exp())),
+    "variance": _penalised(lambda cost: losses.marginal_variance((-cost).exp())),
+    "concrete-k-means": _concrete_loss,
+    "none": _assigned(lambda member, cost: cost.argmin(1)),
+}

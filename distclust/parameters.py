@@ -1,0 +1,139 @@
+"""Parameters: declared once as annotated class fields, checked once at the door, all faults reported together."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, fields
+from difflib import get_close_matches
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import annotated_types
+import numpy as np
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
+
+from distclust.errors import ParameterError, unknown_name
+
+_KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One declared parameter.
+
+    Args:
+        name: its keyword.
+        annotation: its type, with bounds.
+        default: its default.
+        description: what it means, a phrase.
+    """
+
+    name: str
+    annotation: Any
+    default: Any
+    description: str
+
+    @property
+    def allowed(self) -> str:
+        """What may be given, in words."""
+        return _in_words(self.annotation)
+
+    def fault(self, value: Any) -> str | None:
+        """Return what is wrong with a value, None if nothing is."""
+        try:
+            TypeAdapter(self.annotation, config=ConfigDict(strict=True)).validate_python(value)
+        except ValidationError:
+            near = get_close_matches(value, _names(self.annotation), n=1) if isinstance(value, str) else []
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            meaning = f" ({self.description})" if self.description else ""
+            return f"{self.name}={value!r} cannot be used: {self.name}{meaning} must be {self.allowed}.{hint}"
+        return None
+
+
+def declared(owner: type) -> dict[str, Parameter]:
+    """Return the parameters that a dataclass declares: name -> Parameter, in order of declaration."""
+    hints = get_type_hints(owner, include_extras=True)
+    return {
+        f.name: Parameter(
+            f.name,
+            hints[f.name],
+            f.default if f.default is not MISSING else None,
+            _description(hints[f.name]),
+        )
+        for f in fields(owner)
+        if f.init and not f.name.startswith("_")
+    }
+
+
+def check(owner: type, values: Mapping[str, Any], *, kind: str = "parameter") -> dict[str, Any]:
+    """Return checked values of all parameters that `owner` declares.
+
+    Args:
+        owner: a dataclass whose fields are annotated.
+        values: name -> value; what is missing takes its default.
+        kind: what to call an unknown name.
+
+    Raises:
+        ParameterError: with all faults together.
+    """
+    known = declared(owner)
+    plain = {name: plain_value(value) for name, value in values.items()}
+    found = [unknown_name(kind, name, known) for name in plain if name not in known]
+    found += [fault for name, value in plain.items() if name in known and (fault := known[name].fault(value))]
+    if found:
+        raise ParameterError(found)
+    return {name: plain.get(name, parameter.default) for name, parameter in known.items()}
+
+
+def plain_value(value: Any) -> Any:
+    """Return a value with numpy scalars and arrays as Python's own, and lists as tuples."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return plain_value(value.tolist())
+    if isinstance(value, list | tuple):
+        return tuple(plain_value(item) for item in value)
+    return value
+
+
+def _in_words(annotation: Any) -> str:
+    if get_origin(annotation) is Annotated:
+        inner, *extras = get_args(annotation)
+        words = _in_words(inner)
+        bounds = [bound for extra in extras for bound in _bounds(extra)]
+        return f"{words} {' and '.join(bounds)}" if bounds else words
+    if get_origin(annotation) in (Union, types.UnionType):
+        return ", or ".join(_in_words(option) for option in get_args(annotation))
+    if get_origin(annotation) is Literal:
+        names = [repr(option) for option in get_args(annotation)]
+        return names[0] if len(names) == 1 else f"one of {', '.join(names)}"
+    if get_origin(annotation) is tuple:
+        return f"a list, each item {_in_words(get_args(annotation)[0])}"
+    if annotation is type(None):
+        return "none"
+    return _KINDS.get(annotation, getattr(annotation, "__name__", str(annotation)))
+
+
+def _bounds(extra: Any) -> list[str]:
+    items = extra.metadata if isinstance(extra, FieldInfo) else [extra]
+    signs = {annotated_types.Ge: (">=", "ge"), annotated_types.Gt: (">", "gt")}
+    signs |= {annotated_types.Le: ("<=", "le"), annotated_types.Lt: ("<", "lt")}
+    return [
+        f"{signs[type(item)][0]} {getattr(item, signs[type(item)][1]):g}" for item in items if type(item) in signs
+    ]
+
+
+def _description(annotation: Any) -> str:
+    if get_origin(annotation) is not Annotated:
+        return ""
+    return next((e.description for e in get_args(annotation) if isinstance(e, FieldInfo) and e.description), "")
+
+
+def _names(annotation: Any) -> list[str]:
+    """Return the names that a parameter may take, where names are all it may take as text."""
+    if get_origin(annotation) is Literal:
+        return [option for option in get_args(annotation) if isinstance(option, str)]
+    if get_origin(annotation) in (Union, types.UnionType, Annotated):
+        return [name for option in get_args(annotation) for name in _names(option)]
+    return []

@@ -1,0 +1,220 @@
+"""Where a run lands: a folder that pandas, TensorBoard and a browser can read without distclust."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import shutil
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from distclust import metrics
+from distclust.contracts import Agreement, Dataset, MemberOutput, Round, Status
+from distclust.distributed.checkpoint import LocalFolder, pack, unpack
+from distclust.errors import RunFolderError
+from distclust.methods.base import EnsembleClusterer
+from distclust.methods.saved import save_model
+from distclust.spec import Spec, read
+
+_SPEC, _ROUNDS, _LABELS, _METRICS = "spec.yaml", "rounds.jsonl", "labels.parquet", "metrics.json"
+_LAST = "last-round.safetensors"
+
+
+class RunFolder:
+    """A run's folder.
+
+    Files: spec.yaml (everything needed to run it again), rounds.jsonl (a line a round), labels.parquet (index, label,
+    agreement, agreed, one column a member), metrics.json (label-free always; with truth only if there is any), model/,
+    members/ (checkpoints), tensorboard/.
+
+    Args:
+        path: of the folder.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    @classmethod
+    def create(cls, path: str | Path, spec: Spec) -> RunFolder:
+        """Make the folder of a new run.
+
+        Raises:
+            RunFolderError: it holds something already, or cannot be made.
+        """
+        folder = cls(path)
+        if folder.path.exists() and (not folder.path.is_dir() or any(folder.path.iterdir())):
+            raise RunFolderError(
+                f"{folder.path} exists already and is not empty; choose another --out, or continue the run that lies "
+                f"there with --resume {folder.path}"
+            )
+        folder._files().write(_SPEC, spec.to_yaml().encode())
+        return folder
+
+    @classmethod
+    def open(cls, path: str | Path) -> tuple[RunFolder, Spec]:
+        """Return the folder of a run that was started before, and its specification.
+
+        Raises:
+            RunFolderError: there is none.
+        """
+        folder = cls(path)
+        if not (folder.path / _SPEC).is_file():
+            raise RunFolderError(f"{folder.path} is not a run folder (it has no {_SPEC}); give one that a run made.")
+        return folder, read(folder.path / _SPEC)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run went to its end."""
+        return (self.path / _METRICS).is_file()
+
+    @property
+    def members(self) -> str:
+        """Where the members' checkpoints go."""
+        return str((self.path / "members").absolute())
+
+    def discard(self) -> None:
+        """Delete the folder of a run that never began."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def store(self, round: Round) -> None:
+        """Store a round, so that the run can be resumed after it."""
+        lines = self._lines()[: round.index]
+        lines.append(json.dumps(described(round)))
+        self._files().write(_ROUNDS, ("\n".join(lines) + "\n").encode())
+        LocalFolder(Path(self.members)).write(_LAST, pack(_plain(round)))
+        self._to_tensorboard(round)
+
+    def last_round(self) -> Round | None:
+        """Return the last round that was stored; None before the first."""
+        data = LocalFolder(Path(self.members)).read(_LAST)
+        return None if data is None else _round(unpack(data))
+
+    def finish(self, model: EnsembleClusterer, data: Dataset) -> dict[str, Any]:
+        """Write labels, model and metrics, and return the metrics.
+
+        Args:
+            model: fitted.
+            data: what it was fitted on; the true classes, if there are any, are read here and nowhere before.
+        """
+        self._files().write(_LABELS, _parquet(model.last_round_))
+        if not (self.path / "model").exists():
+            save_model(model, self.path / "model")
+        found = measured(model.last_round_, data, int(model.names_.shape[1]))
+        self._files().write(_METRICS, (json.dumps(_finite(found), indent=1) + "\n").encode())
+        return found
+
+    def _files(self) -> LocalFolder:
+        return LocalFolder(self.path)
+
+    def _lines(self) -> list[str]:
+        path = self.path / _ROUNDS
+        return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+
+    def _to_tensorboard(self, round: Round) -> None:
+        from tensorboardX import SummaryWriter
+
+        try:
+            with SummaryWriter(str(self.path / "tensorboard")) as writer:
+                figures = described(round)
+                for name in ("agreed", "agreement", "stability", "effective_clusters", "seconds"):
+                    writer.add_scalar(f"ensemble/{name}", figures[name], round.index)
+                for index, output in enumerate(round.outputs):
+                    for name, value in output.scores.items():
+                        writer.add_scalar(f"member{index:02d}/{name}", value, round.index)
+        except OSError as error:
+            raise RunFolderError(f"cannot write to {self.path / 'tensorboard'} ({error}); make room there.") from error
+
+
+def described(round: Round) -> dict[str, Any]:
+    """Return a round's label-free figures, as rounds.jsonl holds them."""
+    a = round.agreement
+    return {
+        "round": round.index,
+        "seconds": round.seconds,
+        "voters": a.voters,
+        **metrics.label_free(a.labels, _n_names(a), share=a.share, agreed=a.agreed, aligned=a.aligned),
+        "members": [{"status": o.status, "cause": o.cause, **o.scores} for o in round.outputs],
+    }
+
+
+def measured(round: Round, data: Dataset, n_clusters: int) -> dict[str, Any]:
+    """Return what is known of a result: label-free figures, and those with true classes if there are any.
+
+    Args:
+        round: the last one.
+        data: with its true classes, if there are any.
+        n_clusters: number of clusters.
+    """
+    found: dict[str, Any] = {"n_samples": len(data.x), "n_clusters": n_clusters, "label_free": described(round)}
+    if data.y is None or not (data.y >= 0).any():
+        return found | {"with_truth": None}
+    y, a = data.y, round.agreement
+    members = [
+        metrics.score(o.labels, y, n_clusters) if o.status != "lost" else None for o in round.outputs
+    ]
+    there = [m for m in members if m is not None]
+    return found | {
+        "with_truth": {
+            "consensus": metrics.score(a.labels, y, n_clusters),
+            "agreed_points": metrics.score(a.labels[a.agreed], y[a.agreed], n_clusters) if _known(y, a) else None,
+            "members": members,
+            "members_mean": {name: float(np.mean([m[name] for m in there])) for name in there[0]},
+            "members_std": {name: float(np.std([m[name] for m in there])) for name in there[0]},
+        }
+    }
+
+
+def _known(y: np.ndarray[Any, Any], agreement: Agreement) -> bool:
+    return bool((y[agreement.agreed] >= 0).any())
+
+
+def _n_names(agreement: Agreement) -> int:
+    return max(1, int(agreement.aligned.max()) + 1)
+
+
+def _parquet(round: Round) -> bytes:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    a = round.agreement
+    columns = {"index": np.arange(len(a.labels)), "label": a.labels, "agreement": a.share, "agreed": a.agreed}
+    columns |= {f"member{m:02d}": row for m, row in enumerate(a.aligned)}
+    sink = io.BytesIO()
+    pq.write_table(pa.table(columns), sink)
+    return sink.getvalue()
+
+
+def _finite(value: Any) -> Any:
+    """Return the value with NaN and infinities as None: JSON has no word for them."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _plain(round: Round) -> dict[str, Any]:
+    a = round.agreement
+    return {
+        "index": round.index,
+        "seconds": round.seconds,
+        "outputs": [[o.labels, o.scores, o.status, o.cause] for o in round.outputs],
+        "agreement": {
+            "labels": a.labels,
+            "agreed": a.agreed,
+            "share": a.share,
+            "voters": a.voters,
+            "aligned": a.aligned,
+        },
+    }
+
+
+def _round(plain: dict[str, Any]) -> Round:
+    outputs = tuple(
+        MemberOutput(labels, None, scores, cast(Status, status), cause)
+        for labels, scores, status, cause in plain["outputs"]
+    )
+    return Round(plain["index"], outputs, Agreement(**plain["agreement"]), plain["seconds"])

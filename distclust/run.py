@@ -1,0 +1,360 @@
+"""The command: python -m distclust.run [METHOD] [key=value ...] [--config FILE] [--out DIR] [--resume DIR]."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from distclust.errors import DistclustError, InputError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from distclust.contracts import Dataset, Event, Pool, Round
+    from distclust.methods.base import EnsembleClusterer
+    from distclust.results import RunFolder
+    from distclust.spec import Spec
+
+_HELP = """\
+Train an ensemble of deep clusterers and write its consensus, with no argument on scikit-learn's digits.
+
+METHOD is one of:
+  combination     combination assignment and its rival partition supports (default)
+`python -m distclust.run METHOD --help` lists its parameters.
+"""
+_KEYS = """\
+key=value pairs are the method's parameters, and
+  dataset=NAME    digits, blobs, moons, mnist, fashion-mnist, usps, cifar10, cifar100, cifar100-20, stl10, svhn,
+                  realdisp, or the path of a .npy or .npz file
+  dataset.OPTION=...   n_samples, split, imbalance, seed, ... of the dataset
+  pool.kind=ray|local  where the members run;  pool.cpus_per_member, pool.gpus_per_member, pool.address,
+                  pool.num_cpus, pool.dashboard, pool.storage, pool.retries
+
+examples:
+  python -m distclust.run
+  python -m distclust.run combination dataset=my.npy n_clusters=8 n_members=10
+  python -m distclust.run --resume runs/my-run
+"""
+_INTERRUPTED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code: 0 done, 1 failed, 2 unusable input, 130 interrupted."""
+    words = sys.argv[1:] if argv is None else list(argv)
+    try:
+        arguments = _parser().parse_args(words)
+        if arguments.help:
+            print(_help(arguments.words))
+            return 0
+        return _run(arguments)
+    except InputError as error:
+        print(f"distclust: {error}", file=sys.stderr)
+        return 2
+    except DistclustError as error:
+        print(f"distclust: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("distclust: interrupted before the run began.", file=sys.stderr)
+        return _INTERRUPTED
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message}. `python -m distclust.run --help` shows what there is.")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="python -m distclust.run",
+        description=_HELP,
+        epilog=_KEYS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        add_help=False,
+        allow_abbrev=False,
+    )
+    parser.add_argument("words", nargs="*", metavar="[METHOD] [key=value ...]", help=argparse.SUPPRESS)
+    parser.add_argument("--config", metavar="FILE", help="YAML file with the same keys; key=value pairs override it")
+    parser.add_argument("--out", metavar="DIR", help="the run's folder (default: runs/METHOD-DATASET-DATE)")
+    parser.add_argument("--resume", metavar="DIR", help="continue the run that lies there after its last round")
+    parser.add_argument("-h", "--help", action="store_true", help="show this and end")
+    return parser
+
+
+def _help(words: Sequence[str]) -> str:
+    if not words or "=" in words[0]:
+        return _parser().format_help()
+    from distclust.methods import method_class
+    from distclust.parameters import declared
+
+    lines = [f"Parameters of {words[0]}, with their defaults:"]
+    for p in declared(method_class(words[0])).values():
+        lines.append(f"  {p.name}={p.default}\n      {p.description}: {p.allowed}")
+    return "\n".join(lines)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    method, pairs = _method_and_pairs(arguments.words)
+    from distclust import spec as specification
+
+    if arguments.resume is None:
+        spec = specification.read(arguments.config, pairs, method)
+        return _start(spec, arguments.out)
+    if method or arguments.config or arguments.out or any(not pair.startswith("pool.") for pair in pairs):
+        raise InputError("with --resume only pool.OPTION=... may be given: a run goes on as it was started.")
+    return _continue(arguments.resume, pairs)
+
+
+def _method_and_pairs(words: Sequence[str]) -> tuple[str | None, list[str]]:
+    if words and "=" not in words[0]:
+        return words[0], list(words[1:])
+    return None, list(words)
+
+
+def _start(spec: Spec, out: str | None) -> int:
+    print(f"distclust: {spec.method} on {spec.dataset}, loading torch ...", flush=True)
+    from distclust.results import RunFolder
+
+    data = spec.load()
+    path = Path(out) if out else Path("runs") / _default_name(spec)
+    model = spec.estimator(data)
+    method = model.checked(_checked_data(data))
+    folder = RunFolder.create(path, spec)
+    return _drain(spec, data, model, method, folder, None, new=True)
+
+
+def _continue(path: str, pairs: Sequence[str]) -> int:
+    from distclust.results import RunFolder
+    from distclust.spec import with_pool
+
+    folder, spec = RunFolder.open(path)
+    if folder.finished:
+        print(f"distclust: the run in {folder.path} is finished; its labels are in {folder.path / 'labels.parquet'}")
+        return 0
+    spec = with_pool(spec, pairs)
+    print(f"distclust: resuming {spec.method} on {spec.dataset}, loading torch ...", flush=True)
+    data = spec.load()
+    model = spec.estimator(data)
+    method = model.checked(_checked_data(data))
+    return _drain(spec, data, model, method, folder, folder.last_round(), new=False)
+
+
+def _checked_data(data: Dataset) -> Any:
+    from distclust.data import check_x
+
+    return check_x(data.x, data.name)
+
+
+def _drain(
+    spec: Spec,
+    data: Dataset,
+    model: EnsembleClusterer,
+    method: EnsembleClusterer,
+    folder: RunFolder,
+    last: Round | None,
+    *,
+    new: bool,
+) -> int:
+    """Run round after round, store each, and end with the result; an interrupt leaves a run that can be resumed."""
+    from rich.console import Console
+
+    from distclust.distributed import rounds
+
+    console = Console(highlight=False)
+    _announce(console, data, method, folder)
+    display = _display(console, method, last)
+    pool: Pool | None = None
+    begun = last is not None
+    try:
+        with _interruptible():
+            try:
+                pool = spec.make_pool(folder.members, display.event)
+                with display:
+                    for last in rounds(method, _checked_data(data), pool, resume=last):
+                        begun = True
+                        folder.store(last)
+                        display.round(last)
+                assert last is not None
+                model.adopt(method, data.x, last, pool.states())
+                found = folder.finish(model, data)
+            finally:
+                if pool is not None:
+                    pool.close()
+    except (KeyboardInterrupt, SystemExit):
+        done = "no round" if last is None else f"{last.index + 1} of {method.n_rounds} rounds"
+        print(
+            f"\ndistclust: interrupted with {done} finished. Resume with:\n"
+            f"  python -m distclust.run --resume {folder.path}",
+            file=sys.stderr,
+        )
+        return _INTERRUPTED
+    except InputError:
+        if new and not begun:
+            folder.discard()
+        raise
+    _conclude(console, found, folder)
+    return 0
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let SIGTERM end the run as Ctrl-C does."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _default_name(spec: Spec) -> str:
+    return f"{spec.method}-{Path(spec.dataset).stem}-{time.strftime('%Y%m%d-%H%M%S')}"
+
+
+def _announce(console: Console, data: Dataset, method: EnsembleClusterer, folder: RunFolder) -> None:
+    shape = " x ".join(str(side) for side in data.x.shape[1:])
+    console.print(
+        f"{data.name}: {len(data.x):,} points of {shape}, {method.n_clusters} clusters, "
+        f"{method.n_members} members, {method.n_rounds} rounds, seed {method.random_state}"
+    )
+    console.print(f"run folder: {folder.path}", soft_wrap=True)
+
+
+class _Lines:
+    """Progress as plain lines, where the output is no terminal."""
+
+    def __init__(self, console: Console, method: EnsembleClusterer) -> None:
+        self.console, self.method = console, method
+
+    def __enter__(self) -> _Lines:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def event(self, event: Event) -> None:
+        if event.kind in ("restarted", "lost"):
+            self._print(f"member {event.member} {event.kind} in round {event.round + 1}: {event.cause}")
+
+    def round(self, round: Round) -> None:
+        self._print(_round_line(round, self.method))
+
+    def _print(self, line: str) -> None:
+        self.console.print(line, soft_wrap=True, markup=False)
+
+
+class _Bars(_Lines):
+    """Progress as one bar a member, on a terminal."""
+
+    def __init__(self, console: Console, method: EnsembleClusterer, first: int) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+        super().__init__(console, method)
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=console,
+        )
+        self.tasks = [
+            self.progress.add_task(f"member {m}", total=method.n_rounds, completed=first, note="waiting")
+            for m in range(method.n_members)
+        ]
+        self.whole = self.progress.add_task("ensemble", total=method.n_rounds, completed=first, note="starting workers")
+
+    def __enter__(self) -> _Bars:
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
+
+    def event(self, event: Event) -> None:
+        super().event(event)
+        if event.member >= 0:
+            done = event.round + 1 if event.kind == "finished" else None
+            note = f"{event.kind}: {event.cause}" if event.cause else _scores(event.scores)
+            self.progress.update(self.tasks[event.member], completed=done, note=note)
+
+    def round(self, round: Round) -> None:
+        agreed = round.agreement.agreed.mean()
+        self.progress.update(self.whole, completed=round.index + 1, note=f"agreed {agreed:.1%} of points")
+
+
+def _display(console: Console, method: EnsembleClusterer, last: Round | None) -> _Lines:
+    if console.is_terminal:
+        return _Bars(console, method, 0 if last is None else last.index + 1)
+    return _Lines(console, method)
+
+
+def _round_line(round: Round, method: EnsembleClusterer) -> str:
+    members = "; ".join(
+        f"{index}: {_scores(output.scores) if output.status == 'voting' else output.status}"
+        for index, output in enumerate(round.outputs)
+    )
+    return (
+        f"round {round.index + 1}/{method.n_rounds}  {round.seconds:.1f} s  "
+        f"agreed {round.agreement.agreed.mean():.1%}  members {members}"
+    )
+
+
+def _scores(scores: Any) -> str:
+    return f"loss {scores['loss']:.3g}, {scores['effective_clusters']:.1f} clusters" if "loss" in scores else ""
+
+
+def _conclude(console: Console, found: dict[str, Any], folder: RunFolder) -> None:
+    from rich.table import Table
+
+    free, truth = found["label_free"], found["with_truth"]
+    table = Table(title="result")
+    for name in ("", "status", "clusters in effect", *(("accuracy", "NMI", "ARI") if truth else ())):
+        table.add_column(name, justify="left" if name in ("", "status") else "right")
+    for index, member in enumerate(free["members"]):
+        row = truth["members"][index] if truth else None
+        effective = f"{member['effective_clusters']:.2f}" if "effective_clusters" in member else "-"
+        table.add_row(f"member {index}", member["status"], effective, *_percentages(row, truth))
+    table.add_section()
+    if truth:
+        table.add_row("members' mean", "", "", *_percentages(truth["members_mean"], truth))
+    row = truth["consensus"] if truth else None
+    table.add_row("consensus", "", f"{free['effective_clusters']:.2f}", *_percentages(row, truth))
+    if truth:
+        table.add_row(f"agreed points ({free['agreed']:.1%})", "", "", *_percentages(truth["agreed_points"], truth))
+    console.print(table)
+    _explain(console, found, folder)
+
+
+def _explain(console: Console, found: dict[str, Any], folder: RunFolder) -> None:
+    free = found["label_free"]
+    say: Callable[[str], None] = lambda line: console.print(line, soft_wrap=True, markup=False)  # noqa: E731
+    for index, member in enumerate(free["members"]):
+        if member["status"] != "voting":
+            say(f"member {index} has no vote: {member['status']}, {member['cause']}")
+    if not free["voters"]:
+        say("no member has a vote, so no point has a label; try another support, or other data scaling")
+    say(f"all {free['voters']} voting members agree on {free['agreed']:.1%} of {found['n_samples']:,} points; "
+        f"on average {free['agreement']:.1%} of them stand behind a point's label")
+    if found["with_truth"]:
+        say("accuracy, NMI and ARI compare with the true classes, which no training step has seen")
+    say(f"labels:      {folder.path / 'labels.parquet'}")
+    say(f"TensorBoard: tensorboard --logdir {folder.path / 'tensorboard'}")
+
+
+def _percentages(scores: dict[str, float] | None, truth: object) -> list[str]:
+    if not truth:
+        return []
+    return ["-"] * 3 if scores is None else [f"{100 * scores[name]:.1f}" for name in ("acc", "nmi", "ari")]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,235 @@
+"""The specification of a run: method, its parameters, dataset, pool; from YAML and from key=value on the command line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import yaml
+from pydantic import Field
+
+from distclust.contracts import Dataset, Listener, Pool
+from distclust.errors import InputError, ParameterError, unknown_name
+from distclust.parameters import check, declared, plain_value
+
+if TYPE_CHECKING:
+    from distclust.methods.base import EnsembleClusterer
+
+DEFAULT = {"method": "combination", "dataset": "digits", "n_members": 4}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolOptions:
+    """Where the members run.
+
+    Args:
+        kind: "ray", or "local" for one after another in this process.
+        cpus_per_member: CPUs a member owns, and the threads it computes with.
+        gpus_per_member: share of a GPU that a member owns (ray).
+        device: "cpu", "cuda" or "auto" (local; on Ray a member uses a GPU if it owns a share).
+        address: of a running Ray cluster, or "auto"; None = RAY_ADDRESS, else a private Ray.
+        num_cpus: CPUs of the private Ray; None = all that this process may use.
+        dashboard: start the dashboard of the private Ray and print its address.
+        storage: folder or URI for the members' checkpoints that all nodes reach; None = the run folder.
+        retries: how often a member is started again after its process died.
+    """
+
+    kind: Annotated[Literal["ray", "local"], Field(description="where the members run")] = "ray"
+    cpus_per_member: Annotated[int, Field(ge=1, description="CPUs a member owns")] = 1
+    gpus_per_member: Annotated[float, Field(ge=0, description="share of a GPU a member owns")] = 0.0
+    device: Annotated[str, Field(description="device of the local pool")] = "auto"
+    address: Annotated[str | None, Field(description="address of a Ray cluster")] = None
+    num_cpus: Annotated[Annotated[int, Field(ge=1)] | None, Field(description="CPUs of the private Ray")] = None
+    dashboard: Annotated[bool, Field(description="start Ray's dashboard")] = False
+    storage: Annotated[str | None, Field(description="where checkpoints go")] = None
+    retries: Annotated[int, Field(ge=0, description="restarts after a process died")] = 3
+
+
+@dataclass(frozen=True)
+class Spec:
+    """Everything needed to run something again.
+
+    Args:
+        method: name of the method.
+        parameters: the method's constructor keywords that were given.
+        dataset: name or path.
+        dataset_options: options of `load` that were given.
+        pool: where the members run.
+    """
+
+    method: str
+    dataset: str
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    dataset_options: Mapping[str, Any] = field(default_factory=dict)
+    pool: PoolOptions = field(default_factory=PoolOptions)
+
+    def to_yaml(self) -> str:
+        """Return the specification as YAML that `read` understands."""
+        given = {n: v for n, v in vars(self.pool).items() if v != declared(PoolOptions)[n].default}
+        nested = {
+            "method": self.method,
+            "dataset": {"name": self.dataset, **self.dataset_options} if self.dataset_options else self.dataset,
+            **self.parameters,
+            **({"pool": given} if given else {}),
+        }
+        return yaml.safe_dump(_listed(nested), sort_keys=False, allow_unicode=True)
+
+    def load(self) -> Dataset:
+        """Return the dataset."""
+        from distclust.data import load
+
+        return load(self.dataset, **self.dataset_options)
+
+    def estimator(self, data: Dataset) -> EnsembleClusterer:
+        """Return the method with its parameters, unchecked; the number of clusters is the data's unless it was given.
+
+        Raises:
+            UnknownNameError: no such method.
+            ParameterError: unknown parameters, or no number of clusters to be had.
+        """
+        from distclust.methods import method_class
+
+        cls = method_class(self.method)
+        parameters = dict(self.parameters)
+        faults = [unknown_name("parameter", name, declared(cls)) for name in parameters if name not in declared(cls)]
+        if "n_clusters" not in parameters and data.n_clusters is None:
+            faults.append(f"n_clusters is missing: {data.name} does not say how many classes it has. Add n_clusters=10.")
+        if faults:
+            raise ParameterError(faults)
+        if "n_clusters" not in parameters:
+            parameters["n_clusters"] = data.n_clusters
+        return cls(**parameters)
+
+    def make_pool(self, storage: str, listener: Listener | None = None) -> Pool:
+        """Return the pool.
+
+        Args:
+            storage: where checkpoints go unless the specification says it.
+            listener: see `contracts.Event`.
+        """
+        o = self.pool
+        where = o.storage or storage
+        if o.kind == "local":
+            from distclust.distributed.pool import LocalPool
+
+            return LocalPool(cpus_per_member=o.cpus_per_member, device=o.device, storage=where, listener=listener)
+        from distclust.distributed.ray_pool import RayPool
+
+        return RayPool(
+            cpus_per_member=o.cpus_per_member,
+            gpus_per_member=o.gpus_per_member,
+            address=o.address,
+            num_cpus=o.num_cpus,
+            dashboard=o.dashboard,
+            storage=where,
+            retries=o.retries,
+            listener=listener,
+        )
+
+
+def read(config: str | Path | None = None, words: Sequence[str] = (), method: str | None = None) -> Spec:
+    """Return the specification from a YAML file, overridden by key=value words.
+
+    Keys are the method's parameters, `dataset`, `dataset.OPTION` and `pool.OPTION`; in YAML they may be nested.
+
+    Args:
+        config: path of a YAML file; None = the defaults.
+        words: "key=value", values in YAML.
+        method: name of the method, before any other.
+
+    Raises:
+        InputError: the file cannot be read, a word is no key=value, or a key or a pool option cannot be used.
+    """
+    flat = dict(DEFAULT)
+    flat |= {} if config is None else _flattened(_read_yaml(Path(config)))
+    flat |= _flattened(dict(_split(word) for word in words))
+    if method is not None:
+        flat["method"] = method
+    return _from_flat(flat)
+
+
+def with_pool(spec: Spec, words: Sequence[str]) -> Spec:
+    """Return the specification with pool options changed by "pool.OPTION=value" words."""
+    changed = {key.removeprefix("pool."): value for key, value in map(_split, words)}
+    return replace(spec, pool=PoolOptions(**check(PoolOptions, vars(spec.pool) | changed, kind="pool option")))
+
+
+def _from_flat(flat: Mapping[str, Any]) -> Spec:
+    faults: list[str] = []
+    pool: dict[str, Any] = {}
+    options: dict[str, Any] = {}
+    parameters: dict[str, Any] = {}
+    for key, value in flat.items():
+        head, _, tail = key.partition(".")
+        if key in ("method", "dataset", "dataset.name"):
+            continue
+        if tail and head == "pool":
+            pool[tail] = value
+        elif tail and head == "dataset":
+            options[tail] = value
+        elif tail or key == "pool":
+            faults.append(f"{key}={value!r} cannot be used: keys with a dot begin with 'dataset.' or 'pool.'.")
+        else:
+            parameters[key] = value
+    try:
+        pool = check(PoolOptions, pool, kind="pool option")
+    except ParameterError as error:
+        faults += [f"pool: {fault}" for fault in error.faults]
+    if faults:
+        raise ParameterError(faults)
+    dataset = str(flat.get("dataset.name", flat["dataset"]))
+    return Spec(str(flat["method"]), dataset, parameters, options, PoolOptions(**pool))
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        found = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read {path} ({error}); give the path of a YAML file.") from error
+    except yaml.YAMLError as error:
+        raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}. Correct it there.") from error
+    if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
+        raise InputError(f"{path} must hold key: value pairs, as in 'dataset: digits'; it holds {found!r:.60}.")
+    return found
+
+
+def _split(word: str) -> tuple[str, Any]:
+    key, sign, value = word.partition("=")
+    if not sign or not key:
+        raise InputError(f"{word!r} cannot be used: after the method's name come key=value pairs, as in sigma=50.")
+    try:
+        return key, yaml.load(value, Loader=_Loader)
+    except yaml.YAMLError as error:
+        raise InputError(f"{word!r} cannot be used: {value!r} is not valid YAML. Put it in quotes.") from error
+
+
+def _flattened(nested: Mapping[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in nested.items():
+        if isinstance(value, dict):
+            flat |= {f"{key}.{inner}": v for inner, v in _flattened(value).items()}
+        else:
+            flat[key] = plain_value(value)
+    if "dataset" in flat:  # a later dataset takes the place of an earlier one
+        flat["dataset.name"] = flat["dataset"]
+    return flat
+
+
+def _listed(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _listed(item) for key, item in value.items()}
+    return [_listed(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader that also reads 1e-4 as a number, as people write it."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)$|^[-+]?(\d+\.\d*|\.\d+)$|^[-+]?\.(inf|Inf|INF)$|^\.(nan|NaN|NAN)$"),
+    list("-+0123456789."),
+)
