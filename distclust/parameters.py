@@ -119,9 +119,7 @@ def _bounds(extra: Any) -> list[str]:
     items = extra.metadata if isinstance(extra, FieldInfo) else [extra]
     signs = {annotated_types.Ge: (">=", "ge"), annotated_types.Gt: (">", "gt")}
     signs |= {annotated_types.Le: ("<=", "le"), annotated_types.Lt: ("<", "lt")}
-    return [
-        f"{signs[type(item)][0]} {getattr(item, signs[type(item)][1]):g}" for item in items if type(item) in signs
-    ]
+    return [f"{signs[type(item)][0]} {getattr(item, signs[type(item)][1]):g}" for item in items if type(item) in signs]
 
 
 def _description(annotation: Any) -> str:

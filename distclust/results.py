@@ -17,7 +17,6 @@ from distclust.distributed.checkpoint import LocalFolder, pack, unpack
 from distclust.errors import RunFolderError
 from distclust.methods.base import EnsembleClusterer
 from distclust.methods.saved import save_model
-from distclust.spec import Spec, read
 
 _SPEC, _ROUNDS, _LABELS, _METRICS = "spec.yaml", "rounds.jsonl", "labels.parquet", "metrics.json"
 _LAST = "last-round.safetensors"
@@ -38,8 +37,12 @@ class RunFolder:
         self.path = Path(path)
 
     @classmethod
-    def create(cls, path: str | Path, spec: Spec) -> RunFolder:
+    def create(cls, path: str | Path, spec: str) -> RunFolder:
         """Make the folder of a new run.
+
+        Args:
+            path: of the folder; must be empty or not there.
+            spec: the run's specification, as YAML.
 
         Raises:
             RunFolderError: it holds something already, or cannot be made.
@@ -50,12 +53,12 @@ class RunFolder:
                 f"{folder.path} exists already and is not empty; choose another --out, or continue the run that lies "
                 f"there with --resume {folder.path}"
             )
-        folder._files().write(_SPEC, spec.to_yaml().encode())
+        folder._files().write(_SPEC, spec.encode())
         return folder
 
     @classmethod
-    def open(cls, path: str | Path) -> tuple[RunFolder, Spec]:
-        """Return the folder of a run that was started before, and its specification.
+    def open(cls, path: str | Path) -> RunFolder:
+        """Return the folder of a run that was started before.
 
         Raises:
             RunFolderError: there is none.
@@ -63,7 +66,12 @@ class RunFolder:
         folder = cls(path)
         if not (folder.path / _SPEC).is_file():
             raise RunFolderError(f"{folder.path} is not a run folder (it has no {_SPEC}); give one that a run made.")
-        return folder, read(folder.path / _SPEC)
+        return folder
+
+    @property
+    def spec(self) -> Path:
+        """Where the run's specification lies."""
+        return self.path / _SPEC
 
     @property
     def finished(self) -> bool:
@@ -152,9 +160,7 @@ def measured(round: Round, data: Dataset, n_clusters: int) -> dict[str, Any]:
     if data.y is None or not (data.y >= 0).any():
         return found | {"with_truth": None}
     y, a = data.y, round.agreement
-    members = [
-        metrics.score(o.labels, y, n_clusters) if o.status != "lost" else None for o in round.outputs
-    ]
+    members = [metrics.score(o.labels, y, n_clusters) if o.status != "lost" else None for o in round.outputs]
     there = [m for m in members if m is not None]
     return found | {
         "with_truth": {

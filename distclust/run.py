@@ -124,19 +124,19 @@ def _start(spec: Spec, out: str | None) -> int:
     path = Path(out) if out else Path("runs") / _default_name(spec)
     model = spec.estimator(data)
     method = model.checked(_checked_data(data))
-    folder = RunFolder.create(path, spec)
+    folder = RunFolder.create(path, spec.to_yaml())
     return _drain(spec, data, model, method, folder, None, new=True)
 
 
 def _continue(path: str, pairs: Sequence[str]) -> int:
     from distclust.results import RunFolder
-    from distclust.spec import with_pool
+    from distclust.spec import read, with_pool
 
-    folder, spec = RunFolder.open(path)
+    folder = RunFolder.open(path)
     if folder.finished:
         print(f"distclust: the run in {folder.path} is finished; its labels are in {folder.path / 'labels.parquet'}")
         return 0
-    spec = with_pool(spec, pairs)
+    spec = with_pool(read(folder.spec), pairs)
     print(f"distclust: resuming {spec.method} on {spec.dataset}, loading torch ...", flush=True)
     data = spec.load()
     model = spec.estimator(data)
@@ -156,7 +156,7 @@ def _drain(
     model: EnsembleClusterer,
     method: EnsembleClusterer,
     folder: RunFolder,
-    last: Round | None,
+    resume: Round | None,
     *,
     new: bool,
 ) -> int:
@@ -167,7 +167,8 @@ def _drain(
 
     console = Console(highlight=False)
     _announce(console, data, method, folder)
-    display = _display(console, method, last)
+    last = resume
+    display = _display(console, method, resume)
     pool: Pool | None = None
     begun = last is not None
     try:
@@ -175,7 +176,7 @@ def _drain(
             try:
                 pool = spec.make_pool(folder.members, display.event)
                 with display:
-                    for last in rounds(method, _checked_data(data), pool, resume=last):
+                    for last in rounds(method, _checked_data(data), pool, resume=resume):
                         begun = True
                         folder.store(last)
                         display.round(last)
@@ -342,8 +343,10 @@ def _explain(console: Console, found: dict[str, Any], folder: RunFolder) -> None
             say(f"member {index} has no vote: {member['status']}, {member['cause']}")
     if not free["voters"]:
         say("no member has a vote, so no point has a label; try another support, or other data scaling")
-    say(f"all {free['voters']} voting members agree on {free['agreed']:.1%} of {found['n_samples']:,} points; "
-        f"on average {free['agreement']:.1%} of them stand behind a point's label")
+    say(
+        f"all {free['voters']} voting members agree on {free['agreed']:.1%} of {found['n_samples']:,} points; "
+        f"on average {free['agreement']:.1%} of them stand behind a point's label"
+    )
     if found["with_truth"]:
         say("accuracy, NMI and ARI compare with the true classes, which no training step has seen")
     say(f"labels:      {folder.path / 'labels.parquet'}")

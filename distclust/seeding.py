@@ -59,5 +59,5 @@ def torch_stream(seed: int, purpose: str, *, member: int = 0, round: int = 0) ->
     import torch
 
     with torch.random.fork_rng(devices=[]):
-        torch.random.default_generator.manual_seed(integer(seed, purpose, member=member, round=round))
+        torch.default_generator.manual_seed(integer(seed, purpose, member=member, round=round))
         yield

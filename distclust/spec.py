@@ -1,4 +1,4 @@
-"""The specification of a run: method, its parameters, dataset, pool; from YAML and from key=value on the command line."""
+"""The specification of a run: method, parameters, dataset and pool, from YAML and from key=value words."""
 
 from __future__ import annotations
 
@@ -96,7 +96,9 @@ class Spec:
         parameters = dict(self.parameters)
         faults = [unknown_name("parameter", name, declared(cls)) for name in parameters if name not in declared(cls)]
         if "n_clusters" not in parameters and data.n_clusters is None:
-            faults.append(f"n_clusters is missing: {data.name} does not say how many classes it has. Add n_clusters=10.")
+            faults.append(
+                f"n_clusters is missing: {data.name} does not say how many classes it has. Add n_clusters=10."
+            )
         if faults:
             raise ParameterError(faults)
         if "n_clusters" not in parameters:
@@ -230,6 +232,8 @@ class _Loader(yaml.SafeLoader):
 
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)$|^[-+]?(\d+\.\d*|\.\d+)$|^[-+]?\.(inf|Inf|INF)$|^\.(nan|NaN|NAN)$"),
+    re.compile(
+        r"^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)$|^[-+]?(\d+\.\d*|\.\d+)$|^[-+]?\.(inf|Inf|INF)$|^\.(nan|NaN|NAN)$"
+    ),
     list("-+0123456789."),
 )

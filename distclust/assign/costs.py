@@ -67,7 +67,8 @@ def read_floats(x: Any) -> Floats:
     if is_tensor(x):
         x = x.detach().cpu()
         x = (x.float() if x.dtype.itemsize < 4 else x).numpy()  # numpy has no bfloat16
-    if np.iscomplexobj(x):
+    x = np.asarray(x)
+    if x.dtype.kind == "c":
         raise TypeError("complex numbers")
     return np.ascontiguousarray(x, dtype=np.float64)
 

@@ -62,9 +62,8 @@ def _keys(base: Floats) -> Ints:
         for i in range(n_samples):
             ascending = np.int64(0)  # for -0.0 as for 0.0
             if base[i, k] != 0:
-                ascending = bits[i, k] ^ (
-                    (bits[i, k] >> 63) & 0x7FFFFFFFFFFFFFFF
-                )  # negative floats descend as integers
+                sign = bits[i, k] >> 63  # -1 for negative floats, which descend as integers
+                ascending = bits[i, k] ^ (sign & 0x7FFFFFFFFFFFFFFF)
             keys[k, i] = (ascending & ~index_mask) | i
     return keys
 
@@ -116,12 +115,12 @@ def _assign(base: Floats, order: Ints, penalty: Floats, labels: Labels) -> None:
     tree = np.empty((n_clusters, 2 * n_samples), np.int64)  # filled for the clusters that come to need it
     rank = np.empty((n_clusters, n_samples), np.int64)
     planted = np.zeros(n_clusters, np.bool_)
-    into, taken = -1, -1
+    taken = -1
     for _ in range(n_samples):
         for k in range(n_clusters):
             if planted[k]:
                 _fell(tree[k], rank[k, taken])
-            if k == into or point[k] == taken:
+            if point[k] == taken:  # as is always so for the cluster that has just grown
                 _advance(k, base, order, labels, head, end)
                 point[k] = order[k, head[k]]
                 total[k] = base[point[k], k] + penalty[size[k]]

@@ -40,33 +40,32 @@ def sinkhorn(scores: Kind, epsilon: float, n_iter: int, target: npt.ArrayLike | 
     Source: Asano, Rupprecht & Vedaldi, ICLR 2020, Section 3; Caron et al., NeurIPS 2020 (SwAV), eqs. (3) to (5).
     """
     _check_shape(scores)
-    n_samples, n_clusters = scores.shape[-2:]
-    shares = _read_parameters(epsilon, n_iter, target, n_clusters)
+    shares = _read_parameters(epsilon, n_iter, target, scores.shape[-1])
     with np.errstate(divide="ignore"):
-        log_column = np.log(shares * n_samples)  # (K,); -inf where a cluster is to stay empty
+        log_target = np.log(shares)  # (K,); -inf where a cluster is to stay empty; the rows' scaling takes care of N
     compute: Callable[..., Any] = _sinkhorn_torch if is_tensor(scores) else _sinkhorn_numpy
-    return compute(scores, epsilon, n_iter, log_column)
+    return compute(scores, float(epsilon), n_iter, log_target)
 
 
 def _balance(
     scaled: Any,
-    log_column: Any,
+    log_target: Any,
     n_iter: int,
     log_sum_exp: Callable[[Any, int], Any],
     softmax: Callable[[Any, int], Any],
 ) -> Any:
-    """Return Q from scaled (..., N, K) and log_column (K,).
+    """Return Q from scaled (..., N, K) and log_target (K,).
 
     The scalings are kept apart from the scores: a column that is to stay empty cannot spoil the others.
     """
     row: Any = 0.0
     for _ in range(n_iter):
-        column = log_column - log_sum_exp(scaled + row, -2)  # (..., 1, K)
+        column = log_target - log_sum_exp(scaled + row, -2)  # (..., 1, K)
         row = -log_sum_exp(scaled + column, -1)  # (..., N, 1)
     return softmax(scaled + column, -1)
 
 
-def _sinkhorn_torch(scores: torch.Tensor, epsilon: float, n_iter: int, log_column: Floats) -> torch.Tensor:
+def _sinkhorn_torch(scores: torch.Tensor, epsilon: float, n_iter: int, log_target: Floats) -> torch.Tensor:
     import torch
 
     out = scores.dtype if scores.is_floating_point() else torch.float64
@@ -74,7 +73,7 @@ def _sinkhorn_torch(scores: torch.Tensor, epsilon: float, n_iter: int, log_colum
     scaled = scores.detach().to(inner) / epsilon
     if not (scaled.abs() <= torch.finfo(inner).max / 16).all():
         raise _not_finite(scores.detach().cpu().double().numpy(), epsilon)
-    column = torch.as_tensor(log_column, dtype=inner, device=scores.device)
+    column = torch.as_tensor(log_target, dtype=inner, device=scores.device)
 
     def log_sum_exp(x: torch.Tensor, axis: int) -> torch.Tensor:
         return torch.logsumexp(x, axis, keepdim=True)
@@ -82,14 +81,14 @@ def _sinkhorn_torch(scores: torch.Tensor, epsilon: float, n_iter: int, log_colum
     return _balance(scaled, column, n_iter, log_sum_exp, torch.softmax).to(out)
 
 
-def _sinkhorn_numpy(scores: Array, epsilon: float, n_iter: int, log_column: Floats) -> Array:
+def _sinkhorn_numpy(scores: Array, epsilon: float, n_iter: int, log_target: Floats) -> Array:
     out = scores.dtype if np.issubdtype(scores.dtype, np.floating) else np.dtype(np.float64)
     inner = np.promote_types(out, np.float32)
     with np.errstate(all="ignore"):
         scaled = scores.astype(inner) / inner.type(epsilon)
     if not (np.abs(scaled) <= np.finfo(inner).max / 16).all():
         raise _not_finite(scores, epsilon)
-    return _balance(scaled, log_column.astype(inner), n_iter, _log_sum_exp, _softmax).astype(out)
+    return _balance(scaled, log_target.astype(inner), n_iter, _log_sum_exp, _softmax).astype(out)
 
 
 def _log_sum_exp(x: Array, axis: int) -> Array:

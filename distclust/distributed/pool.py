@@ -1,4 +1,4 @@
-"""The worker that runs members, a plain class that knows nothing of Ray, and the pool that runs them in this process."""
+"""The worker that runs members, a plain class without Ray, and the pool that runs them in this process."""
 
 from __future__ import annotations
 
@@ -156,8 +156,7 @@ class LocalPool:
         """Return every member's state after its last round; None for a lost one."""
         assert self.worker is not None, "open comes first"
         return [
-            None if m in self.lost else self.worker.state(m, self.finished[m])
-            for m in range(self.job.method.n_members)
+            None if m in self.lost else self.worker.state(m, self.finished[m]) for m in range(self.job.method.n_members)
         ]
 
     def close(self) -> None:

@@ -84,6 +84,8 @@ class RayPool:
         self._retries = retries
         self._own_ray = False
         self._temporary: str | None = None
+        self.job: Any = None  # references into the object store
+        self.x: Any = None
         self._workers: list[_Remote] = []
         self._starting: dict[Any, _Remote] = {}
 
@@ -135,7 +137,9 @@ class RayPool:
         self.connect()
         if self.storage is None and self._temporary is None:
             if len([node for node in ray.nodes() if node["Alive"]]) > 1:
-                raise ParameterError(["the cluster has several nodes: give pool.storage, a place that all of them share."])
+                raise ParameterError(
+                    ["the cluster has several nodes: give pool.storage, a place that all of them share."]
+                )
             self._temporary = tempfile.mkdtemp(prefix="distclust-")
         path = self.storage or self._temporary
         self.method, self.n_samples = method, len(x)
@@ -145,10 +149,10 @@ class RayPool:
         self.lost = lost_members(resume)
         self.deaths = dict.fromkeys(range(method.n_members), 0)
         self._failed_starts = 0
-        self.start(method.n_members)
         for worker in self._workers:
-            worker.members.clear()
-            worker.actor.take.remote(self.job, self.x)
+            self._starting[worker.actor.take.remote(self.job, self.x)] = _Remote(worker.actor, set())
+        self._workers = []
+        self.start(method.n_members)
 
     def wait_for_workers(self) -> None:
         """Wait until all workers that were started are ready."""
@@ -214,9 +218,7 @@ class RayPool:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _settle(
-        self, ref: Any, task: _Task, round: int, waiting: list[int], outputs: dict[int, MemberOutput]
-    ) -> None:
+    def _settle(self, ref: Any, task: _Task, round: int, waiting: list[int], outputs: dict[int, MemberOutput]) -> None:
         """Take in what came of a member's round."""
         member, seconds = task.member, time.perf_counter() - task.start
         try:
@@ -261,9 +263,8 @@ class RayPool:
 
     def _start_worker(self) -> None:
         actor = ray.remote(RayWorker).options(max_restarts=0, **self._share).remote(self._share["num_cpus"])
-        self._starting[actor.ready.remote()] = _Remote(actor, set())
-        if hasattr(self, "job"):
-            actor.take.remote(self.job, self.x)
+        begun = actor.ready.remote() if self.job is None else actor.take.remote(self.job, self.x)
+        self._starting[begun] = _Remote(actor, set())
 
     def _settle_start(self, ref: Any) -> None:
         worker = self._starting.pop(ref)
@@ -274,6 +275,10 @@ class RayPool:
             if self._failed_starts > self._retries + 1:
                 raise RunError(f"workers cannot be started on Ray: {lost_cause(error)}") from error
             self._start_worker()
+        except RayTaskError as error:
+            if isinstance(error.cause, InputError):
+                raise error.cause from error
+            raise RunError(f"a worker cannot take up the run: {lost_cause(error.cause)}") from error
         else:
             self._workers.append(worker)
             tell(self.listener, Event("started", -1, -1))

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from distclust.methods.base import EnsembleClusterer
     from distclust.methods.combination import CombinationAssignment
 
-__all__ = ["CombinationAssignment", "EnsembleClusterer", "METHODS", "method_class"]
+__all__ = ["METHODS", "CombinationAssignment", "EnsembleClusterer", "method_class"]
 
 # name in YAML and on the command line -> (module, class, what it is)
 METHODS = {

@@ -1,4 +1,4 @@
-"""What all methods share: parameters checked at the door, fitting by the one driver, prediction by the members' vote."""
+"""What all methods share: parameters checked at the door, fitting by the one driver, prediction by vote."""
 
 from __future__ import annotations
 
@@ -95,11 +95,13 @@ class EnsembleClusterer(ClusterMixin, BaseEstimator):
     def predict_proba(self, X: Any) -> np.ndarray[Any, np.dtype[np.float64]]:
         """Return the mean of the voting members' probabilities, (N, K), in the consensus' names."""
         x = self._door(X)
-        voting = [m for m in range(len(self.members_)) if self.names_[m, 0] >= 0]
         total = np.zeros((len(x), self.names_.shape[1]))
-        for m in voting:
-            total[:, self.names_[m]] += self._probabilities(self.members_[m], x)
-        return total / max(1, len(voting))
+        voting = 0
+        for member, names in zip(self.members_, self.names_, strict=True):
+            if member is not None and names[0] >= 0:
+                total[:, names] += self._probabilities(member, x)
+                voting += 1
+        return total / max(1, voting)
 
     def checked(self, x: Array) -> Self:
         """Return a copy with checked parameters, fit for the data.
@@ -185,9 +187,7 @@ class EnsembleClusterer(ClusterMixin, BaseEstimator):
         return vote(np.stack(rows), self.agreement_threshold, self.names_.shape[1])
 
     def _probabilities(self, member: Member, x: Array) -> np.ndarray[Any, np.dtype[np.float64]]:
-        blocks = [
-            member.predict_proba(torch.as_tensor(np.array(x[i : i + BLOCK]))) for i in range(0, len(x), BLOCK)
-        ]
+        blocks = [member.predict_proba(torch.as_tensor(np.array(x[i : i + BLOCK]))) for i in range(0, len(x), BLOCK)]
         return torch.cat(blocks).double().numpy()
 
 

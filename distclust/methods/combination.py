@@ -87,18 +87,16 @@ class CombinationAssignment(EnsembleClusterer):
         Field(description="expected share of every cluster"),
     ] = "uniform"
     covariance: Annotated[Literal["isotropic", "estimated"], Field(description="shape of the clusters")] = "isotropic"
-    sigma: Annotated[
-        float, Field(gt=0, allow_inf_nan=False, description="isotropic variance of every cluster")
-    ] = 100.0
+    sigma: Annotated[float, Field(gt=0, allow_inf_nan=False, description="isotropic variance of every cluster")] = 100.0
     latent_dim: Annotated[int, Field(ge=1, description="dimension of the latents")] = 128
     encoder: Annotated[Literal["auto", "conv", "mlp", "window"], Field(description="network")] = "auto"
-    scaling: Annotated[
-        Literal["auto", "unit", "standard", "none"], Field(description="how raw values are scaled")
-    ] = "auto"
+    scaling: Annotated[Literal["auto", "unit", "standard", "none"], Field(description="how raw values are scaled")] = (
+        "auto"
+    )
     centroids: Annotated[Literal["k-means", "normal"], Field(description="where the centroids start")] = "k-means"
-    n_epochs: Annotated[
-        Literal["auto"] | Annotated[int, Field(ge=1)], Field(description="passes over the data")
-    ] = "auto"
+    n_epochs: Annotated[Literal["auto"] | Annotated[int, Field(ge=1)], Field(description="passes over the data")] = (
+        "auto"
+    )
     n_rounds: Annotated[int, Field(ge=1, description="looks at the labels during training")] = 10
     batch_size: Annotated[int, Field(ge=2, description="points a batch")] = 256
     learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False, description="of Adam")] = 1e-3
@@ -190,7 +188,9 @@ class CombinationMember:
         device: where it computes.
     """
 
-    def __init__(self, settings: CombinationAssignment, shape: tuple[int, ...], index: int, device: str = "cpu") -> None:
+    def __init__(
+        self, settings: CombinationAssignment, shape: tuple[int, ...], index: int, device: str = "cpu"
+    ) -> None:
         self.settings, self.index, self.device = settings, index, device
         self.net = CombinationNet(settings, shape, index).to(device)
         self.decoder: nn.Module | None = None

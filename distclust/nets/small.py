@@ -35,7 +35,7 @@ def build(name: str, in_shape: tuple[int, ...], out_dim: int) -> nn.Module:
 
 
 def build_decoder(name: str, in_shape: tuple[int, ...], out_dim: int) -> nn.Module:
-    """Return the decoder that goes with the encoder `build(name, in_shape, out_dim)`: (N, out_dim) to (N, *in_shape)."""
+    """Return the decoder for `build(name, in_shape, out_dim)`: it maps (N, out_dim) to (N, *in_shape)."""
     if name == "auto":
         name = {3: "conv", 2: "window", 1: "mlp"}[len(in_shape)]
     if name not in _DECODERS:
@@ -146,8 +146,9 @@ class WindowEncoder(nn.Module):
         sensors, time = _window_shape(in_shape)
         layers: list[nn.Module] = []
         channels = 1
-        for i, (kernel, stride, pool, time) in enumerate(_time_plan(time)):
-            last = i == len(_TIME_KERNELS) - 1
+        plan = _time_plan(time)
+        for i, (kernel, stride, pool, _) in enumerate(plan):
+            last = i == len(plan) - 1
             width = 4 * 2**i
             layers.append(nn.Conv2d(channels, width, (kernel, sensors if last else 1), (stride, 1)))
             if not last:  # as in the authors' program
@@ -155,7 +156,7 @@ class WindowEncoder(nn.Module):
             layers += [nn.LeakyReLU(0.3), nn.MaxPool2d((pool, 1))]
             channels = width
         self.stack = nn.Sequential(*layers)
-        self.head = nn.Linear(channels * time, out_dim)
+        self.head = nn.Linear(channels * plan[-1][-1], out_dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, T) to (N, out_dim)."""
