@@ -76,15 +76,16 @@ def squared_distances(latents: Tensor, centroids: Tensor) -> Tensor:
     return (squares - 2 * cross).clamp(min=0)
 
 
-def mahalanobis_cost(latents: Tensor, centroids: Tensor, whitening: Tensor, log_det: Tensor) -> Tensor:
-    """Return d(z_i, mu_k, Sigma_k) of CA eq. (5) without its constant (D / 2) log(2 pi), (N, K).
+def mahalanobis_cost(latents: Tensor, centroids: Tensor, whitening: Tensor) -> Tensor:
+    """Return the first term of d(z_i, mu_k, Sigma_k) of CA eq. (5), (N, K).
+
+    The second, log |Sigma_k| / 2, is a constant where all clusters have the same volume.
 
     Args:
         latents: (N, D).
         centroids: (K, D).
         whitening: (K, D, D) lower-triangular W_k with W_k^T W_k = Sigma_k^-1.
-        log_det: (K,) log |Sigma_k|.
     """
     shifted = latents[None] - centroids[:, None]  # (K, N, D)
     whitened = shifted @ whitening.mT  # (K, N, D)
-    return 0.5 * (whitened.square().sum(2) + log_det[:, None]).T
+    return 0.5 * whitened.square().sum(2).T

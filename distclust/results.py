@@ -35,6 +35,7 @@ class RunFolder:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self._writer: Any = None  # of TensorBoard's events, one file a process
 
     @classmethod
     def create(cls, path: str | Path, spec: str) -> RunFolder:
@@ -87,6 +88,12 @@ class RunFolder:
         """Delete the folder of a run that never began."""
         shutil.rmtree(self.path, ignore_errors=True)
 
+    def close(self) -> None:
+        """Close the file of TensorBoard's events."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
     def store(self, round: Round) -> None:
         """Store a round, so that the run can be resumed after it."""
         lines = self._lines()[: round.index]
@@ -125,13 +132,15 @@ class RunFolder:
         from tensorboardX import SummaryWriter
 
         try:
-            with SummaryWriter(str(self.path / "tensorboard")) as writer:
-                figures = described(round)
-                for name in ("agreed", "agreement", "stability", "effective_clusters", "seconds"):
-                    writer.add_scalar(f"ensemble/{name}", figures[name], round.index)
-                for index, output in enumerate(round.outputs):
-                    for name, value in output.scores.items():
-                        writer.add_scalar(f"member{index:02d}/{name}", value, round.index)
+            if self._writer is None:
+                self._writer = SummaryWriter(str(self.path / "tensorboard"))
+            figures = described(round)
+            for name in ("agreed", "agreement", "stability", "effective_clusters", "seconds"):
+                self._writer.add_scalar(f"ensemble/{name}", figures[name], round.index)
+            for index, output in enumerate(round.outputs):
+                for name, value in output.scores.items():
+                    self._writer.add_scalar(f"member{index:02d}/{name}", value, round.index)
+            self._writer.flush()
         except OSError as error:
             raise RunFolderError(f"cannot write to {self.path / 'tensorboard'} ({error}); make room there.") from error
 

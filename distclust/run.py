@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0 done, 1 failed, 2 unusable input, 130 interrupted."""
     words = sys.argv[1:] if argv is None else list(argv)
     try:
-        arguments = _parser().parse_args(words)
+        arguments = _parser().parse_intermixed_args(words)
         if arguments.help:
             print(_help(arguments.words))
             return 0
@@ -184,6 +184,7 @@ def _drain(
                 model.adopt(method, data.x, last, pool.states())
                 found = folder.finish(model, data)
             finally:
+                folder.close()
                 if pool is not None:
                     pool.close()
     except (KeyboardInterrupt, SystemExit):

@@ -266,12 +266,13 @@ def test_a_failed_write_leaves_the_old_content_and_nothing_else(tmp_path, monkey
     assert [p.name for p in tmp_path.iterdir()] == ["member"]
 
 
-def test_a_file_is_complete_before_it_gets_its_name(tmp_path, monkeypatch):
-    seen = []
+def test_a_file_is_complete_and_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch):
+    steps = []
     replace = os.replace
-    monkeypatch.setattr(os, "replace", lambda a, b: (seen.append(a.read_bytes()), replace(a, b)))
+    monkeypatch.setattr(os, "fsync", lambda number: steps.append(("on the disk", os.fstat(number).st_size)))
+    monkeypatch.setattr(os, "replace", lambda a, b: (steps.append(("named", a.stat().st_size)), replace(a, b)))
     LocalFolder(tmp_path).write("member", b"content")
-    assert seen == [b"content"]
+    assert steps == [("on the disk", 7), ("named", 7)]
 
 
 @pytest.mark.parametrize("kind", ["local", "remote"])

@@ -7,13 +7,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.linalg import sqrtm
 from scipy.spatial.distance import cdist
 from scipy.stats import multivariate_normal
 from sklearn.cluster import KMeans
 from torch import nn
 
 from distclust.methods import CombinationAssignment
-from distclust.methods.combination import _n_batches
+from distclust.methods.combination import _MIN_STEPS, _n_batches, equidistant
 from distclust.seeding import generator, integer
 
 D = 4
@@ -51,8 +52,8 @@ def test_auto_is_ten_epochs_or_as_many_as_small_data_needs(n_samples, n_rounds, 
     total = CombinationAssignment(n_rounds=n_rounds, batch_size=batch_size).total_epochs(n_samples)
     steps = _n_batches(n_samples, batch_size)
     assert total >= max(10, n_rounds)
-    assert total * steps >= 2000
-    assert total in (10, n_rounds) or (total - 1) * steps < 2000  # no more than needed
+    assert total * steps >= _MIN_STEPS
+    assert total in (10, n_rounds) or (total - 1) * steps < _MIN_STEPS  # no more than needed
 
 
 @given(st.integers(2, 3000), st.integers(2, 3000))
@@ -81,8 +82,7 @@ def covariances_by_hand(x, labels, k, sigma):
         found.append((len(z) * own + d * pooled) / (len(z) + d))  # few points: lean on the pooled shape
     jitter = 1e-3 * np.mean([np.trace(c) / d for c in found])
     found = [c + jitter * np.eye(d) for c in found]
-    precision = np.mean([np.trace(np.linalg.inv(c)) / d for c in found])
-    return np.stack(found) * precision * sigma
+    return np.stack([c * sigma / np.linalg.det(c) ** (1 / d) for c in found])  # the volume of sigma I
 
 
 @pytest.mark.parametrize("sigma", [0.5, 100.0])
@@ -94,29 +94,28 @@ def test_estimated_covariances(sizes, sigma):
     x = points(len(labels))
     member._estimate_covariances(x, torch.from_numpy(labels))
     expected = covariances_by_hand(x.numpy().astype(np.float64), labels, k, sigma)
-    w, log_det = member.net.whitening.double(), member.net.log_det.double()
+    w = member.net.whitening.double()
     assert torch.equal(w, w.tril())
     np.testing.assert_allclose(w.mT @ w @ torch.from_numpy(expected), np.tile(np.eye(D), (k, 1, 1)), atol=1e-4)
-    np.testing.assert_allclose(log_det, np.linalg.slogdet(expected)[1], rtol=1e-5, atol=1e-5)
-    assert float((w.mT @ w).diagonal(dim1=1, dim2=2).mean()) == pytest.approx(1 / sigma, rel=1e-4)
+    np.testing.assert_allclose(torch.logdet(w.mT @ w), -D * math.log(sigma), atol=1e-4)
 
 
 def test_estimated_covariances_enter_the_cost():
-    member = new_member(covariance="estimated", sigma=2.0)
+    sigma = 2.0
+    member = new_member(covariance="estimated", sigma=sigma)
     x, labels = points(200), torch.arange(200) % 3
     member._estimate_covariances(x, labels)
-    covariances = covariances_by_hand(x.numpy().astype(np.float64), labels.numpy(), 3, 2.0)
+    covariances = covariances_by_hand(x.numpy().astype(np.float64), labels.numpy(), 3, sigma)
     centroids = member.net.centroids.detach().double().numpy()
     densities = [multivariate_normal(m, c).logpdf(x.numpy()) for m, c in zip(centroids, covariances, strict=True)]
-    expected = -np.stack(densities, axis=1) - D / 2 * math.log(2 * math.pi)
+    expected = -np.stack(densities, axis=1) - D / 2 * math.log(2 * math.pi * sigma)
     np.testing.assert_allclose(member.net.cost(x).detach(), expected, rtol=1e-3)
 
 
 def test_before_the_first_estimate_the_clusters_are_round():
     x = points(50)
     estimated, isotropic = new_member(covariance="estimated", sigma=3.0), new_member(sigma=3.0)
-    difference = (estimated.net.cost(x) - isotropic.net.cost(x)).detach()
-    np.testing.assert_allclose(difference, D / 2 * math.log(3.0), atol=1e-4)  # log |Sigma| / 2, the same everywhere
+    torch.testing.assert_close(estimated.net.cost(x), isotropic.net.cost(x), rtol=1e-4, atol=1e-4)
 
 
 @settings(max_examples=20, deadline=None)
@@ -136,18 +135,41 @@ def test_the_posterior_is_greatest_at_the_nearest_centroid(k, seed, sigma):
     assert torch.equal(member._look(x), probs.argmax(1))
 
 
+@settings(max_examples=40, deadline=None)
+@given(st.integers(2, 7), st.integers(0, 4), st.integers(0, 2**31), st.floats(0.1, 100), st.floats(-100, 100))
+def test_the_regular_simplex_nearest_to_the_centres(k, more, seed, scale, shift):
+    rng = np.random.default_rng(seed)
+    centres = rng.normal(size=(k, k - 1 + more))
+    corners = equidistant(centres)
+    distances = cdist(corners, corners)[~np.eye(k, dtype=bool)]
+    np.testing.assert_allclose(distances, distances[0], rtol=1e-6)
+    np.testing.assert_allclose(corners.mean(0), 0, atol=1e-9)
+    assert corners.std() == pytest.approx(1)
+    np.testing.assert_allclose(equidistant(corners), corners, atol=1e-6)
+    np.testing.assert_allclose(equidistant(scale * centres + shift), corners, atol=1e-5)
+    for _ in range(5):  # no turned simplex of the same size lies nearer
+        turned = corners @ np.linalg.qr(rng.normal(size=(corners.shape[1],) * 2))[0]
+        assert (centres * turned).sum() <= (centres * corners).sum() + 1e-9
+
+
+def test_many_centres_in_few_dimensions_spread_equally_in_all_directions():
+    corners = equidistant(np.random.default_rng(0).normal(size=(20, 3)) * [1, 5, 0.2] + 7)
+    np.testing.assert_allclose(corners.mean(0), 0, atol=1e-12)
+    np.testing.assert_allclose(corners.T @ corners / 20, np.eye(3), atol=1e-12)
+    assert not equidistant(np.ones((4, 5))).any()  # no direction is seen
+
+
 @pytest.mark.parametrize("n", [60, 700])
-def test_centroids_start_at_the_standardised_k_means_centres(n):
+def test_centroids_start_at_the_k_means_centres_made_equidistant(n):
     member = new_member(index=2, random_state=5, batch_size=64)
     x = points(n)
     member._start(x)
     order = generator(5, "points for k-means", member=2).permutation(n)
-    k_means = KMeans(3, n_init=1, random_state=integer(5, "k-means", member=2)).fit(x[order].double().numpy())
-    centres = k_means.cluster_centers_ - k_means.cluster_centers_.mean(0)
-    found = member.net.centroids.detach()
-    np.testing.assert_allclose(found, centres / centres.std(ddof=1), atol=1e-5)
-    np.testing.assert_allclose(found.mean(0), 0, atol=1e-6)
-    assert float(found.std()) == pytest.approx(1, abs=1e-6)
+    seed = integer(5, "k-means", member=2)
+    centres = KMeans(3, n_init=10, random_state=seed).fit(x[order].double().numpy()).cluster_centers_
+    centred = centres - centres.mean(0)
+    corners = np.linalg.pinv(sqrtm(centred @ centred.T).real, rcond=1e-5) @ centred  # (C C^T)^(-1/2) C
+    np.testing.assert_allclose(member.net.centroids.detach(), corners / corners.std(), atol=1e-4)
 
 
 def test_k_means_sees_ten_thousand_points_at_most(monkeypatch):

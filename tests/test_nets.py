@@ -53,11 +53,11 @@ def test_conv_has_as_many_parameters_as_the_network_of_the_paper():
 @settings(max_examples=30, deadline=None)
 @given(images, st.integers(1, 20))
 def test_images_of_any_size_there_and_back(shape, out_dim):
-    net = build("auto", shape, out_dim)
+    net = build("conv", shape, out_dim)
     latents = net(torch.rand(3, *shape))
     assert latents.shape == (3, out_dim)
     assert min(nn.Sequential(*list(net)[:-2])(torch.rand(3, *shape)).shape[2:]) >= 2  # no stage leaves a single value
-    assert build_decoder("auto", shape, out_dim)(latents).shape == (3, *shape)
+    assert build_decoder("conv", shape, out_dim)(latents).shape == (3, *shape)
 
 
 @settings(max_examples=25, deadline=None)
@@ -74,6 +74,23 @@ def test_vectors_there_and_back(shape, out_dim):
     latents = build("auto", shape, out_dim)(torch.rand(3, *shape))
     assert latents.shape == (3, out_dim)
     assert build_decoder("auto", shape, out_dim)(latents).shape == (3, *shape)
+
+
+@pytest.mark.parametrize(
+    ("shape", "name"),
+    [
+        ((3, 12, 12), "conv"),
+        ((3, 11, 30), "mlp"),
+        ((3, 30, 11), "mlp"),
+        ((1, 2, 2), "mlp"),
+        ((6, 50), "window"),
+        ((9,), "mlp"),
+    ],
+)
+def test_auto_goes_by_the_shape(shape, name):
+    assert type(build("auto", shape, 3)) is type(build(name, shape, 3))
+    assert type(build_decoder("auto", shape, 3)) is type(build_decoder(name, shape, 3))
+    assert build_decoder("auto", shape, 3)(build("auto", shape, 3)(torch.rand(2, *shape))).shape == (2, *shape)
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 5), (4, 9)])
@@ -122,7 +139,6 @@ def test_window_keeps_the_sensors_apart_until_the_last_kernel():
         ("conv", (1, 7, 28), "larger images"),
         ("conv", (1, 28, 7), "larger images"),
         ("conv", (28, 28), "encoder='mlp'"),
-        ("auto", (3, 4, 4), "encoder='mlp'"),
         ("window", (6, 15), "longer windows"),
         ("window", (6,), "encoder='mlp'"),
         ("auto", (6, 15), "encoder='mlp'"),
@@ -197,7 +213,7 @@ def standard(x):
 SHAPES = [(30, 3, 6, 5), (30, 4, 7), (30, 6)]
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize(("how", "twin"), [("unit", unit), ("standard", standard), ("none", lambda x: x)])
 def test_scaling_equals_numpy(how, twin, shape, dtype):
@@ -234,6 +250,12 @@ def test_a_constant_channel_becomes_zero(value):
     assert not found[:, 1].any()
     np.testing.assert_allclose(found.std(0, unbiased=False), [1, 0, 1], rtol=1e-4)
     assert not scaled(np.full((9, 1, 4, 4), value, np.float32), "unit").any()
+
+
+@pytest.mark.parametrize("how", ["unit", "standard"])
+def test_what_was_constant_is_not_blown_up_when_it_varies_later(how):
+    fitted = Scaling((2,)).fit(torch.full((9, 2), 3.0), how)
+    assert fitted(torch.tensor([[5.0, 3.0]])).tolist() == [[2.0, 0.0]]
 
 
 def test_a_channel_that_hardly_varies_is_still_brought_to_unit_spread():

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from distclust import assign, losses
 from distclust.contracts import Agreement, Array, MemberOutput, State
+from distclust.errors import DataError
 from distclust.methods.base import BLOCK, EnsembleClusterer
 from distclust.metrics import effective_clusters
 from distclust.nets import Scaling, build, build_decoder
@@ -37,7 +38,8 @@ Support = Literal[
 
 _COLLAPSED = 0.99  # a member is collapsed when one cluster holds this share of all points
 _INIT_POINTS = 10_000  # points that k-means sees at the start
-_MIN_STEPS = 2_000  # optimiser steps that n_epochs="auto" makes sure of on small data
+_INIT_TRIALS = 10  # runs of k-means of which the tightest is taken
+_MIN_STEPS = 500  # optimiser steps that n_epochs="auto" makes sure of on small data
 # Weight of the support's term against the mean cost: the ratios of the authors' program.
 _WEIGHTS = {"entropy": 1000.0, "sum-of-squares": 100.0, "variance": 100.0, "concrete-k-means": 1.0}
 
@@ -60,14 +62,14 @@ class CombinationAssignment(EnsembleClusterer):
             with a decoder), "none" the nearest centroid.
         prior: expected share of every cluster, K numbers that sum to one, or "uniform"; for greedy, exact and sinkhorn.
         covariance: "isotropic" is sigma I; "estimated" takes each cluster's shape from the data after every round and
-            keeps the mean precision at 1 / sigma.
+            keeps its volume that of sigma I.
         sigma: isotropic variance of every cluster, > 0.
         latent_dim: dimension of the latents.
-        encoder: "conv", "mlp", "window", or "auto" by the data's shape.
+        encoder: "conv", "mlp", "window", or "auto" by the data's shape, see `nets.build`.
         scaling: how raw values are scaled, see `nets.Scaling`; "auto" is "unit" for images, else "standard".
         centroids: where they start. "normal" draws from N(0, 1) as in the paper; "k-means" takes the k-means centres
-            of the untrained encodings, re-centred and brought to unit spread.
-        n_epochs: passes over the data, or "auto": 10 as in the paper, more on small data, for 2,000 optimiser steps.
+            of the untrained encodings and moves them to equal distances, see `equidistant`.
+        n_epochs: passes over the data, or "auto": 10 as in the paper, more on small data, for 500 optimiser steps.
         n_rounds: looks at the labels during training, evenly spread; at most n_epochs.
         batch_size: points a batch.
         learning_rate: of Adam, for encoder and centroids.
@@ -151,7 +153,6 @@ class CombinationNet(nn.Module):
     """
 
     whitening: Tensor
-    log_det: Tensor
 
     def __init__(self, settings: CombinationAssignment, shape: tuple[int, ...], index: int) -> None:
         super().__init__()
@@ -165,7 +166,6 @@ class CombinationNet(nn.Module):
         self.centroids = nn.Parameter(start)
         if not self.isotropic:
             self.register_buffer("whitening", (torch.eye(d) / self.sigma**0.5).repeat(k, 1, 1))
-            self.register_buffer("log_det", torch.full((k,), d * math.log(self.sigma)))
 
     def encode(self, x: Tensor) -> Tensor:
         """Return the latents (N, D) of raw values (N, *shape)."""
@@ -175,7 +175,7 @@ class CombinationNet(nn.Module):
         """Return d(z_i, mu_k, Sigma_k) of eq. (5) up to a constant, (N, K)."""
         if self.isotropic:
             return losses.squared_distances(latents, self.centroids) / (2 * self.sigma)
-        return losses.mahalanobis_cost(latents, self.centroids, self.whitening, self.log_det)
+        return losses.mahalanobis_cost(latents, self.centroids, self.whitening)
 
 
 class CombinationMember:
@@ -254,7 +254,6 @@ class CombinationMember:
             self._centroids_from_k_means(x)
 
     def _centroids_from_k_means(self, x: Tensor) -> None:
-        """Put the centroids at the k-means centres of the untrained encodings, mean 0 and standard deviation 1."""
         from sklearn.cluster import KMeans
 
         seed, member = self.settings.random_state, self.index
@@ -262,11 +261,13 @@ class CombinationMember:
         self.net.train()
         with torch.no_grad():
             latents = torch.cat([self.net.encode(xb) for xb in self._batches(x, drawn)])  # (n, D)
-        k_means = KMeans(self.settings.n_clusters, n_init=1, random_state=integer(seed, "k-means", member=member))
-        centres = torch.from_numpy(k_means.fit(latents.double().cpu().numpy()).cluster_centers_)
-        centres = (centres - centres.mean(0)) / (centres - centres.mean(0)).std().clamp(min=1e-12)
-        with torch.no_grad():
-            self.net.centroids.copy_(centres)
+            k_means = KMeans(
+                min(self.settings.n_clusters, len(latents)),
+                n_init=_INIT_TRIALS,
+                random_state=integer(seed, "k-means", member=member),
+            )
+            centres = k_means.fit(latents.double().cpu().numpy()).cluster_centers_
+            self.net.centroids[: len(centres)] = torch.from_numpy(equidistant(centres)).to(self.net.centroids)
 
     def _train(self, x: Tensor, round: int) -> float:
         """Run the round's epochs and return the mean loss."""
@@ -279,18 +280,27 @@ class CombinationMember:
             order = generator(self.settings.random_state, "batch order", member=self.index, round=epoch)
             for step, xb in enumerate(self._batches(x, order.permutation(len(x)))):
                 self._set_learning_rate(epoch, step, len(x))
-                loss = self.loss(self, xb, noise)
+                loss = self._loss(xb, noise, round)
                 self.optimiser.zero_grad()
                 loss.backward()
                 self.optimiser.step()
                 total, n = total + loss.detach(), n + 1
         mean = float(total) / max(1, n)
         if not math.isfinite(mean):
-            raise FloatingPointError(
-                f"the loss became {mean} in round {round}; lower learning_rate "
-                f"(now {self.settings.learning_rate:g}) or check the scaling of the data"
-            )
+            raise self._diverged(round)
         return mean
+
+    def _loss(self, xb: Tensor, noise: torch.Generator, round: int) -> Tensor:
+        try:
+            return self.loss(self, xb, noise)
+        except DataError as error:  # the assignments refuse costs that are not finite
+            raise self._diverged(round) from error
+
+    def _diverged(self, round: int) -> FloatingPointError:
+        return FloatingPointError(
+            f"the loss is not finite in round {round + 1}; lower learning_rate "
+            f"(now {self.settings.learning_rate:g}) or check the scaling of the data"
+        )
 
     def _set_learning_rate(self, epoch: int, step: int, n_samples: int) -> None:
         if self.settings.schedule == "cosine":
@@ -310,7 +320,7 @@ class CombinationMember:
             return torch.cat([self.net.cost(self.net.encode(xb)).argmin(1) for xb in x.split(BLOCK)])
 
     def _estimate_covariances(self, x: Tensor, labels: Tensor) -> None:
-        """Take each cluster's covariance from its points, scaled in common so that the mean precision is 1 / sigma."""
+        """Take each cluster's shape from its points; the volume stays that of sigma I, so that none outgrows the rest."""
         k, d = self.net.centroids.shape
         eye = torch.eye(d, dtype=torch.float64, device=self.device)
         squares = torch.zeros(k, d, d, dtype=torch.float64, device=self.device)
@@ -329,11 +339,26 @@ class CombinationMember:
             trust = (counts / (counts + d))[:, None, None]  # few points: lean on the pooled shape
             covariances = trust * own + (1 - trust) * pooled
             covariances += 1e-3 * covariances.diagonal(dim1=1, dim2=2).mean().clamp(min=1e-12) * eye
-            precision = torch.linalg.inv(covariances).diagonal(dim1=1, dim2=2).mean()
-            covariances *= precision * self.settings.sigma
             lower = torch.linalg.cholesky(covariances)
+            side = lower.diagonal(dim1=1, dim2=2).log().mean(1).exp()  # (K,) with volume side^D
+            lower *= (self.settings.sigma**0.5 / side)[:, None, None]
             self.net.whitening.copy_(torch.linalg.solve_triangular(lower, eye.expand_as(lower), upper=False))
-            self.net.log_det.copy_(2 * lower.diagonal(dim1=1, dim2=2).log().sum(1))
+
+
+def equidistant(centres: Array) -> Array:
+    """Return the regular simplex that lies nearest to the centres, mean 0 and standard deviation 1.
+
+    Like draws from N(0, 1), its corners are as far from each other as from any other; unlike them, each looks towards
+    a group that is there.
+
+    Args:
+        centres: (K, D) float64. With D < K - 1 there is no such simplex: then the spread is made equal in all
+            directions.
+    """
+    left, spread, right = np.linalg.svd(centres - centres.mean(0), full_matrices=False)
+    seen = spread > 1e-9 * max(spread[0], 1e-300)
+    corners = left[:, seen] @ right[seen]
+    return corners / max(corners.std(), 1e-12)
 
 
 def _n_batches(n_samples: int, batch_size: int) -> int:

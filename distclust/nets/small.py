@@ -10,13 +10,15 @@ from torch import Tensor, nn
 from distclust.errors import DataError, UnknownNameError
 
 _MIN_SIDE = 8  # pixels
+_MIN_CONVOLVED = 12  # pixels, below which "auto" takes the MLP
 
 
 def build(name: str, in_shape: tuple[int, ...], out_dim: int) -> nn.Module:
     """Return a new network.
 
     Args:
-        name: "conv" for images, "mlp" for vectors, "window" for sensor windows; "auto" chooses by the data's shape.
+        name: "conv" for images, "mlp" for vectors, "window" for sensor windows; "auto" chooses by the data's shape,
+            and "mlp" for images with a side below 12 pixels, where two convolutions leave too little.
         in_shape: shape of one data point: (C, H, W), (C, T) or (D,).
         out_dim: dimension of the output, >= 1.
 
@@ -27,20 +29,12 @@ def build(name: str, in_shape: tuple[int, ...], out_dim: int) -> nn.Module:
         UnknownNameError: no such network.
         DataError: the network cannot take data of this shape.
     """
-    if name == "auto":
-        name = {3: "conv", 2: "window", 1: "mlp"}[len(in_shape)]
-    if name not in _ENCODERS:
-        raise UnknownNameError("network", name, ["auto", *_ENCODERS])
-    return _ENCODERS[name](in_shape, out_dim)
+    return _ENCODERS[_chosen(name, in_shape)](in_shape, out_dim)
 
 
 def build_decoder(name: str, in_shape: tuple[int, ...], out_dim: int) -> nn.Module:
     """Return the decoder for `build(name, in_shape, out_dim)`: it maps (N, out_dim) to (N, *in_shape)."""
-    if name == "auto":
-        name = {3: "conv", 2: "window", 1: "mlp"}[len(in_shape)]
-    if name not in _DECODERS:
-        raise UnknownNameError("network", name, ["auto", *_DECODERS])
-    return _DECODERS[name](in_shape, out_dim)
+    return _DECODERS[_chosen(name, in_shape)](in_shape, out_dim)
 
 
 def encoder_names() -> list[str]:
@@ -180,6 +174,15 @@ class WindowDecoder(nn.Sequential):
             layers += [nn.ConvTranspose1d(a, b, 4, stride=2, padding=1), nn.BatchNorm1d(b), nn.LeakyReLU(0.3)]
         layers += [nn.Upsample(size=time), nn.Conv1d(16, sensors, 3, padding=1)]
         super().__init__(*layers)
+
+
+def _chosen(name: str, in_shape: tuple[int, ...]) -> str:
+    if name == "auto":
+        name = {3: "conv", 2: "window", 1: "mlp"}[len(in_shape)]
+        return "mlp" if name == "conv" and min(in_shape[1:]) < _MIN_CONVOLVED else name
+    if name not in _ENCODERS:
+        raise UnknownNameError("network", name, ["auto", *_ENCODERS])
+    return name
 
 
 def _stage(sides: list[int]) -> tuple[tuple[int, int], tuple[int, int], list[int]]:

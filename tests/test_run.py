@@ -1,0 +1,229 @@
+"""The command as a user meets it: results, progress, bad input, Ctrl-C, kill -9 and resume."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from distclust.run import main
+
+QUICK = ["dataset=digits", "pool.kind=local", "n_epochs=2", "n_rounds=2", "n_members=2"]
+
+
+def command(*words, **options):
+    return subprocess.Popen(
+        [sys.executable, "-m", "distclust.run", *map(str, words)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+def labels(path):
+    return pd.read_parquet(path / "labels.parquet")["label"].to_numpy()
+
+
+def test_a_run_ends_with_labels_a_user_can_open(tmp_path, capsys):
+    assert main([*QUICK, "--out", str(tmp_path / "r")]) == 0
+    out = capsys.readouterr().out
+    assert "digits: 1,797 points of 1 x 8 x 8, 10 clusters, 2 members, 2 rounds, seed 0" in out
+    assert "round 1/2" in out
+    assert "round 2/2" in out
+    assert "consensus" in out
+    assert "true classes, which no training step has seen" in out
+    assert len(labels(tmp_path / "r")) == 1797
+    assert json.loads((tmp_path / "r" / "metrics.json").read_text())["with_truth"]["consensus"]["acc"] > 0.1
+
+
+def test_a_run_without_classes_shows_no_accuracy(tmp_path, capsys):
+    np.save(tmp_path / "mine.npy", np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32))
+    words = [f"dataset={tmp_path}/mine.npy", "n_clusters=3", "pool.kind=local", "n_epochs=1", "n_rounds=1"]
+    assert main([*words, "--out", str(tmp_path / "r")]) == 0
+    out = capsys.readouterr().out
+    assert "accuracy" not in out
+    assert "agree on" in out
+
+
+def test_spec_yaml_runs_the_same_again(tmp_path):
+    main(["combination", *QUICK, "sigma=50", "dataset.n_samples=300", "--out", str(tmp_path / "a")])
+    assert main(["--config", str(tmp_path / "a" / "spec.yaml"), "--out", str(tmp_path / "b")]) == 0
+    assert np.array_equal(labels(tmp_path / "a"), labels(tmp_path / "b"))
+    assert len(labels(tmp_path / "a")) == 300
+
+
+def test_help_is_quick_and_names_what_there_is():
+    start = time.perf_counter()
+    process = command("--help")
+    out, err = process.communicate()
+    assert process.returncode == 0
+    assert time.perf_counter() - start < 1.0
+    assert not err
+    for word in ("combination", "dataset=NAME", "--resume", "--config", "pool.cpus_per_member"):
+        assert word in out
+
+
+def test_help_of_a_method_lists_every_parameter(capsys):
+    from distclust import CombinationAssignment
+    from distclust.parameters import declared
+
+    assert main(["combination", "--help"]) == 0
+    out = capsys.readouterr().out
+    for name in declared(CombinationAssignment):
+        assert f"  {name}=" in out
+
+
+BAD = {
+    "unknown method": (["combinaton"], "Did you mean 'combination'"),
+    "unknown dataset": (["dataset=digit"], "Did you mean 'digits'"),
+    "unknown parameter": (["sigmaa=3"], "Did you mean 'sigma'"),
+    "unknown pool option": (["pool.cpu=3"], "pool"),
+    "unknown dataset option": (["dataset.n_sample=3"], "Did you mean 'n_samples'"),
+    "one cluster": (["n_clusters=1"], "n_clusters=1 cannot be used"),
+    "more clusters than points": (["n_clusters=50", "dataset.n_samples=40"], "more clusters than points"),
+    "a negative sigma": (["sigma=-1"], "must be a number > 0"),
+    "a word for a number": (["sigma=big"], "sigma='big'"),
+    "no distribution": (["prior=[0.5, 0.5]"], "must be a distribution"),
+    "unknown support": (["support=gredy"], "Did you mean 'greedy'"),
+    "no file": (["dataset=nowhere.npy", "n_clusters=3"], "nowhere.npy"),
+    "a folder as data": (["dataset=/", "n_clusters=3"], "/"),
+    "no key": (["combination", "sigma"], "key=value"),
+    "invalid YAML": (["prior=[0.5"], "YAML"),
+    "no config": (["--config", "nowhere.yaml"], "cannot read nowhere.yaml"),
+    "unknown flag": (["--quiet"], "--help"),
+    "no run to resume": (["--resume", "nowhere"], "not a run folder"),
+    "parameters with resume": (["--resume", "nowhere", "sigma=3"], "only pool.OPTION"),
+    "too many CPUs": (["pool.kind=local", "pool.cpus_per_member=0"], "cpus_per_member=0"),
+    "unknown device": (["pool.kind=local", "pool.device=tpu"], "device='tpu'"),
+    "no method for the data": (["encoder=window"], "it takes windows"),
+    "a dataset option as parameter": (["dataset.split=train"], "split"),
+    "several faults": (["sigma=-1", "support=gredy", "n_members=0"], "n_members=0"),
+}
+
+
+@pytest.mark.parametrize("words, message", BAD.values(), ids=BAD)
+def test_bad_input_is_one_message_and_exit_code_2(words, message, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    if "--resume" not in words:
+        words = [*words, "--out", "out"]
+    if not any(word.startswith("pool.") for word in words):
+        words = [*words, "pool.kind=local"] if "sigma" not in words and "--resume" not in words else words
+    assert main(words) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.startswith("distclust: ")
+    assert "Traceback" not in err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.full((20, 3), np.nan, np.float32), "NaN"),
+        (np.ones((20, 3), np.float32), "constant"),
+        (np.zeros((0, 3), np.float32), "empty"),
+        (np.zeros(20, np.float32), "2"),
+    ],
+)
+def test_bad_data_is_one_message_and_exit_code_2(array, message, tmp_path, capsys):
+    np.save(tmp_path / "bad.npy", array)
+    words = [f"dataset={tmp_path}/bad.npy", "n_clusters=3", "pool.kind=local", "--out", str(tmp_path / "out")]
+    assert main(words) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_output_folder_that_cannot_be_used_is_refused(tmp_path, capsys):
+    (tmp_path / "file").write_text("x")
+    assert main([*QUICK, "--out", str(tmp_path / "file")]) == 2
+    assert main([*QUICK, "--out", str(tmp_path / "file" / "below")]) == 2
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "notes").write_text("mine")
+    assert main([*QUICK, "--out", str(tmp_path / "full")]) == 2
+    assert capsys.readouterr().err.count("distclust: ") == 3
+    assert (tmp_path / "full" / "notes").read_text() == "mine"
+
+
+def test_a_finished_run_is_left_as_it_is(tmp_path, capsys):
+    main([*QUICK, "--out", str(tmp_path / "r")])
+    before = (tmp_path / "r" / "metrics.json").read_bytes()
+    assert main(["--resume", str(tmp_path / "r")]) == 0
+    assert "is finished" in capsys.readouterr().out
+    assert (tmp_path / "r" / "metrics.json").read_bytes() == before
+
+
+def test_every_member_lost_is_exit_code_1(tmp_path, capsys):
+    words = [*QUICK, "learning_rate=1e30", "schedule=constant", "--out", str(tmp_path / "r")]
+    assert main(words) == 1
+    assert "every member of the ensemble was lost" in capsys.readouterr().err
+
+
+SLOW = ["dataset=digits", "pool.kind=local", "n_epochs=60", "n_rounds=60", "n_members=2"]
+
+
+@pytest.fixture(scope="module")
+def through(tmp_path_factory):
+    path = tmp_path_factory.mktemp("through") / "r"
+    assert main([*SLOW, "--out", str(path)]) == 0
+    return labels(path)
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_an_interrupted_run_is_resumed_to_the_same_labels(how, through, tmp_path, capsys):
+    path = tmp_path / "r"
+    process = command(*SLOW, "--out", path)
+    while not (path / "rounds.jsonl").exists() or len((path / "rounds.jsonl").read_text().splitlines()) < 2:
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.02)
+    process.send_signal(how)
+    _, err = process.communicate(timeout=60)
+    if how != signal.SIGKILL:
+        assert process.returncode == 130
+        assert f"--resume {path}" in err
+        assert "Traceback" not in err
+    assert not (path / "metrics.json").exists()
+    assert main(["--resume", str(path)]) == 0
+    assert np.array_equal(labels(path), through)
+    rounds = [json.loads(line)["round"] for line in (path / "rounds.jsonl").read_text().splitlines()]
+    assert rounds == list(range(60))
+
+
+def test_an_interrupt_before_the_first_round_can_be_resumed_too(tmp_path):
+    path = tmp_path / "r"
+    process = command("dataset=digits", "pool.kind=local", "n_epochs=3000", "n_rounds=1", "--out", path)
+    while not (path / "spec.yaml").exists():
+        time.sleep(0.02)
+    time.sleep(1.0)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "no round finished" in err
+
+
+@pytest.mark.slow
+def test_the_main_job_on_ray_survives_the_death_of_a_worker(tmp_path):
+    """The default command; one worker is killed in mid-run; the labels are those of this process alone."""
+    import psutil
+
+    path = tmp_path / "r"
+    process = command("--out", path, "n_rounds=20", env={**os.environ, "OMP_NUM_THREADS": "1"})
+    while not (path / "rounds.jsonl").exists():
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.1)
+    workers = [
+        p for p in psutil.Process(process.pid).children(recursive=True) if "RayWorker" in " ".join(p.cmdline())
+    ]
+    assert workers
+    workers[0].kill()
+    out, err = process.communicate(timeout=200)
+    assert process.returncode == 0, err
+    assert "restarted in round" in out
+    assert main(["pool.kind=local", "n_rounds=20", "--out", str(tmp_path / "local")]) == 0
+    assert np.array_equal(labels(path), labels(tmp_path / "local"))
