@@ -8,26 +8,15 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from statistics import median
 
 import numpy as np
 import torch
+from row import Row, at_least, at_most, show
 from scipy.optimize import linear_sum_assignment
 
 from distclust import assign
 from distclust.contracts import Array
-
-
-@dataclass(frozen=True)
-class Row:
-    """One measured figure; target None = for information."""
-
-    name: str
-    value: float
-    unit: str
-    target: str
-    holds: bool | None
 
 
 def latent_costs(n_samples: int, n_clusters: int) -> Array:
@@ -95,9 +84,9 @@ def _measure_greedy() -> list[Row]:
         lambda: assign.greedy(tensor), lambda: literal_greedy(cost), repeats=51, loops=(100, 1)
     )
     return [
-        Row("greedy, N=256 K=10, float32 tensor", fast, "ms", "< 0.25", fast < 0.25),
-        Row("literal loop, N=256 K=10", literal, "ms", "", None),
-        Row("greedy over literal loop", literal / fast, "x", ">= 100", literal / fast >= 100),
+        at_most("greedy, N=256 K=10, float32 tensor", fast, "ms", 0.25),
+        Row("literal loop, N=256 K=10", literal, "ms"),
+        at_least("literal loop over greedy", literal / fast, "x", 100),
     ]
 
 
@@ -107,10 +96,10 @@ def _measure_exact() -> list[Row]:
     fast, general = milliseconds(lambda: assign.exact(cost), lambda: expanded_exact(cost), repeats=15, loops=(50, 1))
     (hundred,) = milliseconds(lambda: assign.exact(wide), repeats=51)
     return [
-        Row("exact, N=256 K=10", fast, "ms", "< 1", fast < 1),
-        Row("linear_sum_assignment, N=256 K=10", general, "ms", "", None),
-        Row("exact over linear_sum_assignment", general / fast, "x", ">= 50", general / fast >= 50),
-        Row("exact, N=256 K=100", hundred, "ms", "< 20", hundred < 20),
+        at_most("exact, N=256 K=10", fast, "ms", 1),
+        Row("linear_sum_assignment, N=256 K=10", general, "ms"),
+        at_least("linear_sum_assignment over exact", general / fast, "x", 50),
+        at_most("exact, N=256 K=100", hundred, "ms", 20),
     ]
 
 
@@ -120,19 +109,11 @@ def _measure_large() -> list[Row]:
         cost = latent_costs(n_samples, n_clusters)
         greedy, exact = milliseconds(lambda c=cost: assign.greedy(c), lambda c=cost: assign.exact(c), repeats=3)  # type: ignore[misc]
         rows += [
-            Row(f"greedy, N={n_samples} K={n_clusters}", greedy, "ms", "", None),
-            Row(f"exact, N={n_samples} K={n_clusters}", exact, "ms", "", None),
+            Row(f"greedy, N={n_samples} K={n_clusters}", greedy, "ms"),
+            Row(f"exact, N={n_samples} K={n_clusters}", exact, "ms"),
         ]
     return rows
 
 
-def main() -> int:
-    rows = measure()
-    for row in rows:
-        verdict = {True: "holds", False: "MISSED", None: ""}[row.holds]
-        print(f"{row.name:<40} {row.value:>10.3f} {row.unit:<3} {row.target:<8} {verdict}")
-    return int(any(row.holds is False for row in rows))
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(show(measure()))

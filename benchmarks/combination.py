@@ -93,7 +93,9 @@ def main() -> int:
         found = run(name, data, arguments.members, arguments.epochs, arguments.seed)
         with open(arguments.out, "a") as file:
             file.write(json.dumps(found) + "\n")
-        print(name, json.dumps({key: found[key] for key in ("mean", "std", "consensus", "status", "seconds")}), flush=True)
+        print(
+            name, json.dumps({key: found[key] for key in ("mean", "std", "consensus", "status", "seconds")}), flush=True
+        )
     return 0
 
 

@@ -6,27 +6,18 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # one core, before numpy is loaded
 
+import sys
 import time
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from row import Row, at_most, show
 
 from distclust.consensus import align, vote
 from distclust.metrics import stability
 
 N_MEMBERS, N_POINTS, N_CLUSTERS, NOISE = 15, 1_000_000, 10, 0.3
-
-
-class Row(NamedTuple):
-    """One measured figure and what it should be."""
-
-    name: str
-    value: float
-    unit: str
-    target: str
-    holds: bool
 
 
 def labellings() -> npt.NDArray[np.int64]:
@@ -45,27 +36,15 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def at_most(name: str, value: float, limit: float) -> Row:
-    return Row(name, value, "s", f"<= {limit:g}", value <= limit)
-
-
 def measure() -> list[Row]:
     members = labellings()
     size = f"{N_MEMBERS} members, {N_POINTS:,} points, K = {N_CLUSTERS}"
     aligned = align(members, N_CLUSTERS)
     return [
-        at_most(f"align and vote, {size}", seconds(lambda: vote(align(members, N_CLUSTERS))), 5),
-        at_most(f"stability, {size}", seconds(lambda: stability(aligned)), 5),
+        at_most(f"align and vote, {size}", seconds(lambda: vote(align(members, N_CLUSTERS))), "s", 5),
+        at_most(f"stability, {size}", seconds(lambda: stability(aligned)), "s", 5),
     ]
 
 
-def main() -> None:
-    rows = measure()
-    width = max(len(row.name) for row in rows)
-    print(f"{'what':<{width}}  {'value':>8}  {'unit':<4}  {'target':<8}  holds")
-    for row in rows:
-        print(f"{row.name:<{width}}  {row.value:>8.2f}  {row.unit:<4}  {row.target:<8}  {'yes' if row.holds else 'NO'}")
-
-
 if __name__ == "__main__":
-    main()
+    sys.exit(show(measure()))

@@ -332,9 +332,7 @@ def test_fashion_mnist_needs_a_support(real_data):
 
     data = load("fashion-mnist", data_dir=real_data, n_samples=20_000)
     accuracy = {
-        s: metrics.accuracy(
-            CombinationAssignment(support=s, **QUICK).fit(data.x).last_round_.outputs[0].labels, data.y
-        )
+        s: metrics.accuracy(CombinationAssignment(support=s, **QUICK).fit(data.x).last_round_.outputs[0].labels, data.y)
         for s in ("greedy", "none")
     }
     assert accuracy["greedy"] > 0.5

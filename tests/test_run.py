@@ -217,9 +217,7 @@ def test_the_main_job_on_ray_survives_the_death_of_a_worker(tmp_path):
     while not (path / "rounds.jsonl").exists():
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.1)
-    workers = [
-        p for p in psutil.Process(process.pid).children(recursive=True) if "RayWorker" in " ".join(p.cmdline())
-    ]
+    workers = [p for p in psutil.Process(process.pid).children(recursive=True) if "RayWorker" in " ".join(p.cmdline())]
     assert workers
     workers[0].kill()
     out, err = process.communicate(timeout=200)
