@@ -93,9 +93,8 @@ def main() -> int:
         found = run(name, data, arguments.members, arguments.epochs, arguments.seed)
         with open(arguments.out, "a") as file:
             file.write(json.dumps(found) + "\n")
-        print(
-            name, json.dumps({key: found[key] for key in ("mean", "std", "consensus", "status", "seconds")}), flush=True
-        )
+        shown = ("mean", "std", "consensus", "status", "seconds")
+        print(name, json.dumps({key: found[key] for key in shown}), flush=True)
     return 0
 
 

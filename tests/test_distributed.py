@@ -108,7 +108,10 @@ def same(a, b):
         a.index == b.index
         and np.array_equal(a.agreement.labels, b.agreement.labels)
         and np.array_equal(a.agreement.share, b.agreement.share)
-        and all(np.array_equal(p.labels, q.labels) and p.scores == q.scores for p, q in zip(a.outputs, b.outputs))
+        and all(
+            np.array_equal(p.labels, q.labels) and p.scores == q.scores
+            for p, q in zip(a.outputs, b.outputs, strict=True)
+        )
     )
 
 
@@ -306,8 +309,7 @@ def test_a_run_begun_on_ray_is_resumed_in_this_process_and_back(x, ray_two_cpus,
             if round.index == 1:
                 break
     local = LocalPool(storage=tmp_path)
-    for round in rounds(Counting(), x, local, resume=round):
-        break
+    round = next(rounds(Counting(), x, local, resume=round))
     with RayPool(storage=tmp_path) as pool:
         last = drained(Counting(), x, pool, resume=round)[-1]
     assert same(last, through[-1])
@@ -315,13 +317,13 @@ def test_a_run_begun_on_ray_is_resumed_in_this_process_and_back(x, ray_two_cpus,
 
 def test_an_interrupt_in_a_round_leaves_a_run_that_can_be_resumed(x, ray_two_cpus, tmp_path):
     through = drained(Counting(), x, LocalPool())
-    last = None
-    timer = threading.Timer(1.0, lambda: os.kill(os.getpid(), signal.SIGINT))
-    with RayPool(storage=tmp_path) as pool, pytest.raises(KeyboardInterrupt):
-        for last in rounds(Counting(slow=0.4), x, pool):
-            if last.index == 0:
-                timer.start()
-    assert last is not None
+    timer = threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGINT))
+    with RayPool(storage=tmp_path) as pool:
+        driver = rounds(Counting(slow=1.0), x, pool)
+        last = next(driver)
+        timer.start()
+        with pytest.raises(KeyboardInterrupt):
+            next(driver)
     resumed = drained(Counting(), x, LocalPool(storage=tmp_path), resume=last)
     assert same(resumed[-1], through[-1])
 

@@ -1,4 +1,4 @@
-"""Combination assignment as an estimator: against a plain twin, through every door, for every support and kind of data."""
+"""Combination assignment as an estimator: against a plain twin, through every door, for every support."""
 
 import math
 
@@ -209,7 +209,7 @@ def test_a_collapsed_member_is_reported_and_does_not_vote(blobs):
 
 def test_a_loss_that_is_not_finite_is_named(blobs):
     model = CombinationAssignment(n_clusters=3, learning_rate=1e30, schedule="constant", n_epochs=10)
-    with pytest.raises(DistclustError, match="the loss is not finite in round .*lower learning_rate"):
+    with pytest.raises(DistclustError, match=r"the loss is not finite in round .*lower learning_rate"):
         model.fit(blobs[0])
 
 
@@ -260,8 +260,7 @@ def test_parameters_are_stored_as_given(blobs):
     assert set(model.get_params()) >= {"n_clusters", "n_members", "support", "sigma", "random_state"}
 
 
-def test_a_prior_moves_points_between_clusters(blobs):
-    x, _ = blobs
+def test_a_prior_moves_points_between_clusters():
     even = CombinationAssignment(n_clusters=3, sigma=1e6, n_epochs=1, n_rounds=1, schedule="constant")
     member = CombinationMember(even, (8,), 0)
     cost = torch.rand(90, 3) * 1e-9

@@ -148,7 +148,7 @@ def test_a_full_disk_leaves_the_last_round_as_it_was(tmp_path, blobs, monkeypatc
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("distclust.distributed.checkpoint.os.fsync", full)
-    with pytest.raises(RunFolderError, match="No space left on device.*has room"):
+    with pytest.raises(RunFolderError, match=r"No space left on device.*has room"):
         folder.store(before)
     assert folder.last_round().index == before.index
     assert not list(folder.path.rglob("*.part"))

@@ -107,7 +107,7 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("words, message", BAD.values(), ids=BAD)
+@pytest.mark.parametrize(("words", "message"), BAD.values(), ids=BAD)
 def test_bad_input_is_one_message_and_exit_code_2(words, message, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     if "--resume" not in words:

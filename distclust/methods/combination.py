@@ -320,7 +320,7 @@ class CombinationMember:
             return torch.cat([self.net.cost(self.net.encode(xb)).argmin(1) for xb in x.split(BLOCK)])
 
     def _estimate_covariances(self, x: Tensor, labels: Tensor) -> None:
-        """Take each cluster's shape from its points; the volume stays that of sigma I, so that none outgrows the rest."""
+        """Take each cluster's shape from its points; the volume stays that of sigma I, so none outgrows the rest."""
         k, d = self.net.centroids.shape
         eye = torch.eye(d, dtype=torch.float64, device=self.device)
         squares = torch.zeros(k, d, d, dtype=torch.float64, device=self.device)
