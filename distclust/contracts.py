@@ -160,6 +160,10 @@ class Method(Protocol):
         """
         ...
 
+    def get_params(self) -> dict[str, Any]:
+        """Return the parameters by name; the same parameters and data give the same run."""
+        ...
+
     def agree(self, outputs: Sequence[MemberOutput]) -> Agreement:
         """Return what the members say together; a pure function of its argument."""
         ...

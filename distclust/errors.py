@@ -41,6 +41,9 @@ class ParameterError(InputError):
         self.faults = tuple(faults)
         super().__init__("\n".join(self.faults))
 
+    def __reduce__(self) -> tuple[type[ParameterError], tuple[tuple[str, ...]]]:
+        return type(self), (self.faults,)  # errors travel between processes
+
 
 class UnknownNameError(InputError):
     """A name that stands in no table.
@@ -53,8 +56,11 @@ class UnknownNameError(InputError):
     """
 
     def __init__(self, kind: str, given: object, known: Iterable[str], cure: str = "") -> None:
-        self.kind, self.given, self.known = kind, given, tuple(sorted(known))
+        self.kind, self.given, self.known, self.cure = kind, given, tuple(sorted(known)), cure
         super().__init__(unknown_name(kind, given, self.known) + (f" {cure}" if cure else ""))
+
+    def __reduce__(self) -> tuple[type[UnknownNameError], tuple[str, object, tuple[str, ...], str]]:
+        return type(self), (self.kind, self.given, self.known, self.cure)
 
 
 class RunFolderError(InputError):

@@ -32,7 +32,7 @@ def negative_marginal_entropy(probs: Tensor) -> Tensor:
     Args:
         probs: (N, K) probabilities, rows sum to one.
     """
-    marginal = probs.mean(0)
+    marginal = probs.mean(0).clamp(min=torch.finfo(probs.dtype).tiny)  # the slope of p log p at 0 is infinite
     return -torch.special.entr(marginal).sum()
 
 

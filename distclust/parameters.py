@@ -111,7 +111,7 @@ def _in_words(annotation: Any) -> str:
     if get_origin(annotation) is tuple:
         return f"a list, each item {_in_words(get_args(annotation)[0])}"
     if annotation is type(None):
-        return "none"
+        return "None (null in YAML)"
     return _KINDS.get(annotation, getattr(annotation, "__name__", str(annotation)))
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from distclust import metrics
 from distclust.contracts import Agreement, Dataset, MemberOutput, Round, Status
-from distclust.distributed.checkpoint import LocalFolder, pack, unpack
+from distclust.distributed.checkpoint import LocalFolder, narrowed, pack, unpack
 from distclust.errors import RunFolderError
 from distclust.methods.base import EnsembleClusterer
 from distclust.methods.saved import save_model
@@ -216,20 +216,22 @@ def _plain(round: Round) -> dict[str, Any]:
     return {
         "index": round.index,
         "seconds": round.seconds,
-        "outputs": [[o.labels, o.scores, o.status, o.cause] for o in round.outputs],
+        "outputs": [[narrowed(o.labels), o.scores, o.status, o.cause] for o in round.outputs],
         "agreement": {
-            "labels": a.labels,
+            "labels": narrowed(a.labels),
             "agreed": a.agreed,
             "share": a.share,
             "voters": a.voters,
-            "aligned": a.aligned,
+            "aligned": narrowed(a.aligned),
         },
     }
 
 
 def _round(plain: dict[str, Any]) -> Round:
     outputs = tuple(
-        MemberOutput(labels, None, scores, cast(Status, status), cause)
+        MemberOutput(labels.astype(np.int64), None, scores, cast(Status, status), cause)
         for labels, scores, status, cause in plain["outputs"]
     )
-    return Round(plain["index"], outputs, Agreement(**plain["agreement"]), plain["seconds"])
+    agreement = plain["agreement"]
+    wide = {name: agreement[name].astype(np.int64) for name in ("labels", "aligned")}
+    return Round(plain["index"], outputs, Agreement(**agreement | wide), plain["seconds"])

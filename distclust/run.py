@@ -120,6 +120,7 @@ def _start(spec: Spec, out: str | None) -> int:
     print(f"distclust: {spec.method} on {spec.dataset}, loading torch ...", flush=True)
     from distclust.results import RunFolder
 
+    spec.check()
     data = spec.load()
     path = Path(out) if out else Path("runs") / _default_name(spec)
     model = spec.estimator(data)

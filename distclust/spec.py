@@ -12,13 +12,14 @@ import yaml
 from pydantic import Field
 
 from distclust.contracts import Dataset, Listener, Pool
-from distclust.errors import InputError, ParameterError, unknown_name
+from distclust.errors import InputError, ParameterError
 from distclust.parameters import check, declared, plain_value
 
 if TYPE_CHECKING:
     from distclust.methods.base import EnsembleClusterer
 
-DEFAULT = {"method": "combination", "dataset": "digits", "n_members": 4}
+BASE = {"method": "combination", "dataset": "digits"}
+MAIN_JOB = {**BASE, "n_members": 4}  # what runs without a file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +40,9 @@ class PoolOptions:
 
     kind: Annotated[Literal["ray", "local"], Field(description="where the members run")] = "ray"
     cpus_per_member: Annotated[int, Field(ge=1, description="CPUs a member owns")] = 1
-    gpus_per_member: Annotated[float, Field(ge=0, description="share of a GPU a member owns")] = 0.0
+    gpus_per_member: Annotated[float, Field(ge=0, allow_inf_nan=False, description="share of a GPU a member owns")] = (
+        0.0
+    )
     device: Annotated[str, Field(description="device of the local pool")] = "auto"
     address: Annotated[str | None, Field(description="address of a Ray cluster")] = None
     num_cpus: Annotated[Annotated[int, Field(ge=1)] | None, Field(description="CPUs of the private Ray")] = None
@@ -75,7 +78,7 @@ class Spec:
             **self.parameters,
             **({"pool": given} if given else {}),
         }
-        return yaml.safe_dump(_listed(nested), sort_keys=False, allow_unicode=True)
+        return yaml.dump(_listed(nested), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
     def load(self) -> Dataset:
         """Return the dataset."""
@@ -83,27 +86,31 @@ class Spec:
 
         return load(self.dataset, **self.dataset_options)
 
-    def estimator(self, data: Dataset) -> EnsembleClusterer:
-        """Return the method with its parameters, unchecked; the number of clusters is the data's unless it was given.
+    def check(self) -> None:
+        """Check method and parameters as far as they can be without the data.
 
         Raises:
             UnknownNameError: no such method.
-            ParameterError: unknown parameters, or no number of clusters to be had.
+            ParameterError: parameters that are unknown or cannot be used, all faults together.
         """
         from distclust.methods import method_class
 
-        cls = method_class(self.method)
-        parameters = dict(self.parameters)
-        faults = [unknown_name("parameter", name, declared(cls)) for name in parameters if name not in declared(cls)]
-        if "n_clusters" not in parameters and data.n_clusters is None:
-            faults.append(
-                f"n_clusters is missing: {data.name} does not say how many classes it has. Add n_clusters=10."
+        check(method_class(self.method), self.parameters)
+
+    def estimator(self, data: Dataset) -> EnsembleClusterer:
+        """Return the method with its parameters; the number of clusters is the data's unless it was given.
+
+        Raises:
+            UnknownNameError, ParameterError: as `check`, or there is no number of clusters to be had.
+        """
+        from distclust.methods import method_class
+
+        self.check()
+        if "n_clusters" not in self.parameters and data.n_clusters is None:
+            raise ParameterError(
+                [f"n_clusters is missing: {data.name} has no known number of classes. Add n_clusters=10."]
             )
-        if faults:
-            raise ParameterError(faults)
-        if "n_clusters" not in parameters:
-            parameters["n_clusters"] = data.n_clusters
-        return cls(**parameters)
+        return method_class(self.method)(**{"n_clusters": data.n_clusters, **self.parameters})
 
     def make_pool(self, storage: str, listener: Listener | None = None) -> Pool:
         """Return the pool.
@@ -145,9 +152,12 @@ def read(config: str | Path | None = None, words: Sequence[str] = (), method: st
     Raises:
         InputError: the file cannot be read, a word is no key=value, or a key or a pool option cannot be used.
     """
-    flat = dict(DEFAULT)
-    flat |= {} if config is None else _flattened(_read_yaml(Path(config)))
-    flat |= _flattened(dict(_split(word) for word in words))
+    flat: dict[str, Any] = dict(MAIN_JOB if config is None else BASE)
+    for later in ({} if config is None else _read_yaml(Path(config)), dict(_split(word) for word in words)):
+        found = _flattened(later)
+        if "dataset.name" in found:  # the options of an earlier dataset go with it
+            flat = {key: value for key, value in flat.items() if not key.startswith("dataset.")}
+        flat |= found
     if method is not None:
         flat["method"] = method
     return _from_flat(flat)
@@ -172,7 +182,10 @@ def _from_flat(flat: Mapping[str, Any]) -> Spec:
             pool[tail] = value
         elif tail and head == "dataset":
             options[tail] = value
-        elif tail or key == "pool":
+        elif key == "pool":
+            if value is not None:
+                faults.append(f"pool={value!r} cannot be used: say which option, as in pool.kind=local.")
+        elif tail:
             faults.append(f"{key}={value!r} cannot be used: keys with a dot begin with 'dataset.' or 'pool.'.")
         else:
             parameters[key] = value
@@ -191,7 +204,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         found = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read {path} ({error}); give the path of a YAML file.") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}. Correct it there.") from error
     if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
         raise InputError(f"{path} must hold key: value pairs, as in 'dataset: digits'; it holds {found!r:.60}.")
@@ -204,7 +217,7 @@ def _split(word: str) -> tuple[str, Any]:
         raise InputError(f"{word!r} cannot be used: after the method's name come key=value pairs, as in sigma=50.")
     try:
         return key, yaml.load(value, Loader=_Loader)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise InputError(f"{word!r} cannot be used: {value!r} is not valid YAML. Put it in quotes.") from error
 
 
@@ -215,7 +228,7 @@ def _flattened(nested: Mapping[str, Any]) -> dict[str, Any]:
             flat |= {f"{key}.{inner}": v for inner, v in _flattened(value).items()}
         else:
             flat[key] = plain_value(value)
-    if "dataset" in flat:  # a later dataset takes the place of an earlier one
+    if "dataset" in flat:
         flat["dataset.name"] = flat["dataset"]
     return flat
 
@@ -223,17 +236,31 @@ def _flattened(nested: Mapping[str, Any]) -> dict[str, Any]:
 def _listed(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _listed(item) for key, item in value.items()}
-    return [_listed(item) for item in value] if isinstance(value, list | tuple) else value
+    value = plain_value(value)
+    return [_listed(item) for item in value] if isinstance(value, tuple) else value
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader that also reads 1e-4 as a number, as people write it."""
+    """PyYAML's safe loader that also reads 1e-4 as a number, as people write it, and refuses a key given twice."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        twice = [key for index, key in enumerate(keys) if key in keys[:index]]
+        if twice:
+            raise yaml.YAMLError(f"{twice[0]!r} is given twice")
+        return super().construct_mapping(node, deep)
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(
-        r"^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)$|^[-+]?(\d+\.\d*|\.\d+)$|^[-+]?\.(inf|Inf|INF)$|^\.(nan|NaN|NAN)$"
-    ),
-    list("-+0123456789."),
-)
+class _Dumper(yaml.SafeDumper):
+    """PyYAML's safe dumper that puts texts in quotes which the loader would read as numbers."""
+
+
+for _yaml in (_Loader, _Dumper):
+    _yaml.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(
+            r"^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)$|^[-+]?(\d+\.\d*|\.\d+)$"
+            r"|^[-+]?\.(inf|Inf|INF)$|^\.(nan|NaN|NAN)$"
+        ),
+        list("-+0123456789."),
+    )

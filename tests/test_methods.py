@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distclust import CombinationAssignment, DistclustError, load_model, metrics, save_model
+from distclust import CombinationAssignment, DistclustError, LocalPool, load_model, metrics, save_model
 from distclust.contracts import MemberOutput
 from distclust.errors import DataError, ParameterError, UnknownNameError
 from distclust.methods import METHODS, method_class
@@ -322,6 +322,17 @@ def test_methods_by_name():
         method_class("combinaton")
     for name in METHODS:
         assert method_class(name).__name__ == METHODS[name][1]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.parametrize("support", SUPPORTS)
+def test_every_support_runs_on_a_gpu_and_its_model_on_the_cpu(support, blobs):
+    pool = LocalPool(device="cuda")
+    model = CombinationAssignment(n_clusters=3, support=support, n_epochs=40).fit(blobs[0], pool=pool)
+    raw = model.last_round_.outputs[0].labels
+    assert (model.members_[0].predict_proba(torch.from_numpy(blobs[0])).argmax(1).numpy() == raw).mean() > 0.99
+    if support in ("greedy", "exact", "sinkhorn"):
+        assert metrics.accuracy(model.labels_, blobs[1]) > 0.9
 
 
 @pytest.mark.slow

@@ -151,7 +151,6 @@ def test_data_that_a_network_cannot_take(builder, name, shape, cure):
     assert str(shape) in str(caught.value)
 
 
-@pytest.mark.xfail(strict=True, raises=KeyError, reason="'auto' looks the number of axes up without a net")
 @pytest.mark.parametrize("builder", [build, build_decoder])
 def test_auto_refuses_data_of_no_known_kind(builder):
     with pytest.raises(DataError):

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from pydantic import Field
@@ -64,7 +64,7 @@ def test_what_is_declared_and_its_defaults():
         ("mode", "one of 'grill', 'bake'"),
         ("timer", "'auto', or a whole number >= 1"),
         ("shares", "'uniform', or a list, each item a number >= 0 and <= 1"),
-        ("tare", "a number >= 0, or none"),
+        ("tare", "a number >= 0, or None (null in YAML)"),
         ("light", "true or false"),
         ("label", "a text"),
     ],
@@ -100,18 +100,21 @@ def test_the_nearest_match_is_named_only_where_one_is_near():
     assert "Did you mean" not in declared(Oven)["mode"].fault(3)
 
 
+@settings(deadline=None)
 @given(st.one_of(st.integers(-3, 9), st.booleans(), st.floats(), st.text(max_size=3), st.none()))
 def test_whole_numbers(value):
     fine = type(value) is int and 1 <= value <= 5
     assert (declared(Oven)["shelves"].fault(value) is None) == fine
 
 
+@settings(deadline=None)
 @given(st.one_of(st.floats(), st.floats(0, 600), st.integers(-3, 600), st.booleans(), st.text(max_size=3), st.none()))
 def test_numbers(value):
     fine = type(value) in (int, float) and 0 < value < 500
     assert (declared(Oven)["heat"].fault(value) is None) == fine
 
 
+@settings(deadline=None)
 @given(st.one_of(st.just("uniform"), st.floats(), st.lists(st.floats()), st.lists(st.floats(0, 1))))
 def test_lists(value):
     fine = value == "uniform" or (isinstance(value, list) and all(0 <= item <= 1 for item in value))
@@ -149,6 +152,7 @@ def test_numpy_values_of_another_kind_are_refused(value):
         check(Oven, {"shelves": value})
 
 
+@settings(deadline=None)
 @given(hnp.arrays(st.sampled_from([np.int32, np.float32, np.bool_]), hnp.array_shapes(max_dims=3, max_side=3)))
 def test_plain_value_keeps_the_numbers(array):
     def plain(value):
@@ -176,8 +180,6 @@ def test_no_number_of_the_package_may_be_nan_or_infinite(owner):
     numbers = [p for p in declared(owner).values() if isinstance(p.default, float) or p.name == "support_weight"]
     assert numbers
     taken = [(p.name, v) for p in numbers for v in (math.nan, math.inf) if p.fault(v) is None]
-    if owner is PoolOptions and taken == [("gpus_per_member", math.inf)]:
-        pytest.xfail("gpus_per_member takes infinity: allow_inf_nan=False is missing")
     assert taken == []
 
 
@@ -193,7 +195,6 @@ def test_errors_survive_the_way_between_processes(error):
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
 
 
-@pytest.mark.xfail(strict=True, raises=(TypeError, AssertionError), reason="their constructors take no single message")
 @pytest.mark.parametrize("error", [ParameterError(["a=1", "b=2"]), UnknownNameError("network", "cnov", ["conv"])])
 def test_errors_with_parts_survive_the_way_between_processes(error):
     found = pickle.loads(pickle.dumps(error))

@@ -83,6 +83,7 @@ def test_numpys_global_stream_is_not_touched():
     assert np.random.get_state()[1].tolist() == before  # noqa: NPY002
 
 
+@settings(deadline=None)
 @given(addresses)
 def test_integers_have_31_bits(address):
     seed, purpose, member, round = address

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import uuid
@@ -13,7 +14,7 @@ import torch
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
-from distclust.contracts import State
+from distclust.contracts import Array, State
 from distclust.errors import RunFolderError
 
 
@@ -45,6 +46,11 @@ def unpack(data: bytes) -> State:
         raise RunFolderError(f"a checkpoint cannot be read ({error}); delete it to redo its rounds") from error
 
 
+def narrowed(labels: Array) -> Array:
+    """Return labels >= -1 in the smallest signed type that holds them: a file of them is eight times smaller."""
+    return labels.astype(np.min_scalar_type(-int(labels.max(initial=0)) - 1))
+
+
 def _flatten(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
     if value is None or isinstance(value, bool | int | float | str):
         return value
@@ -55,6 +61,8 @@ def _flatten(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
         tensors[name] = tensor.clone(memory_format=torch.contiguous_format)
         return {"kind": kind, "name": name}
     if isinstance(value, dict):
+        if wrong := [key for key in value if not (key is None or isinstance(key, bool | int | float | str))]:
+            raise TypeError(f"a state cannot hold a key like {wrong[0]!r}")
         return {"kind": "dict", "items": [[key, _flatten(item, tensors)] for key, item in value.items()]}
     if isinstance(value, list | tuple):
         kind = "list" if isinstance(value, list) else "tuple"
@@ -137,14 +145,22 @@ class LocalFolder:
             return (self.path / name).read_bytes()
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise _unreadable(str(self.path / name), error) from error
 
     def delete(self, name: str) -> None:
         """Delete a file if it is there."""
-        (self.path / name).unlink(missing_ok=True)
+        try:
+            (self.path / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise _unwritable(str(self.path / name), error) from error
 
     def names(self) -> list[str]:
         """Return the names of the files, sorted; unfinished ones (they begin with a dot) are left out."""
-        return sorted(p.name for p in self.path.iterdir() if p.is_file() and not p.name.startswith("."))
+        try:
+            return sorted(p.name for p in self.path.iterdir() if p.is_file() and not p.name.startswith("."))
+        except OSError as error:
+            raise _unreadable(str(self.path), error) from error
 
 
 class RemoteFolder:
@@ -167,6 +183,8 @@ class RemoteFolder:
                 stream.write(data)
             self.files.move(beside, f"{self.root}/{name}")
         except OSError as error:
+            with contextlib.suppress(OSError):
+                self.files.delete_file(beside)
             raise _unwritable(f"{self.root}/{name}", error) from error
 
     def read(self, name: str) -> bytes | None:
@@ -176,18 +194,31 @@ class RemoteFolder:
                 return bytes(stream.readall())
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise _unreadable(f"{self.root}/{name}", error) from error
 
     def delete(self, name: str) -> None:
         """Delete a file if it is there."""
-        if name in self.names():
+        try:
             self.files.delete_file(f"{self.root}/{name}")
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise _unwritable(f"{self.root}/{name}", error) from error
 
     def names(self) -> list[str]:
         """Return the names of the files, sorted; unfinished ones (they begin with a dot) are left out."""
         from pyarrow import fs
 
-        found = self.files.get_file_info(fs.FileSelector(self.root))
+        try:
+            found = self.files.get_file_info(fs.FileSelector(self.root))
+        except OSError as error:
+            raise _unreadable(self.root, error) from error
         return sorted(info.base_name for info in found if info.is_file and not info.base_name.startswith("."))
+
+
+def _unreadable(where: str, error: Exception) -> RunFolderError:
+    return RunFolderError(f"cannot read {where} ({error}); give the folder of a run, with the rights to read it")
 
 
 def _unwritable(where: str, error: Exception) -> RunFolderError:

@@ -17,7 +17,7 @@ import torch
 
 import distclust
 from distclust.contracts import Agreement, Array, Event, Listener, Member, MemberOutput, Method, Round, State
-from distclust.distributed.checkpoint import pack, storage, unpack
+from distclust.distributed.checkpoint import narrowed, pack, storage, unpack
 from distclust.errors import InputError, ParameterError, RunFolderError
 
 
@@ -201,8 +201,7 @@ def prepared(method: Method, x: Array, path: str | None, resume: Round | None) -
 
 def token(method: Method, x: Array) -> str:
     """Return a fingerprint of method and data: parameters, shape, type and about a thousand points."""
-    parameters = method.get_params() if hasattr(method, "get_params") else vars(method)
-    described = json.dumps({k: repr(v) for k, v in sorted(parameters.items())})
+    described = json.dumps({k: repr(v) for k, v in sorted(method.get_params().items())})
     digest = hashlib.blake2b(f"{distclust.__version__} {type(method).__name__} {described}".encode(), digest_size=16)
     digest.update(f"{x.shape} {x.dtype}".encode())
     digest.update(np.ascontiguousarray(x[:: max(1, len(x) // 1000)]).tobytes())
@@ -272,7 +271,7 @@ def threads(n: int) -> Iterator[None]:
 
 def _plain(output: MemberOutput) -> dict[str, Any]:
     return {
-        "labels": output.labels,
+        "labels": narrowed(output.labels),
         "latents": output.latents,
         "scores": output.scores,
         "status": output.status,
@@ -281,4 +280,4 @@ def _plain(output: MemberOutput) -> dict[str, Any]:
 
 
 def _output(plain: dict[str, Any]) -> MemberOutput:
-    return MemberOutput(**plain)
+    return MemberOutput(**plain | {"labels": plain["labels"].astype(np.int64)})

@@ -38,7 +38,7 @@ from distclust.errors import InputError, ParameterError, RunError
 _DEATHS = (RayActorError, OutOfMemoryError, ObjectLostError, NodeDiedError, WorkerCrashedError)
 _TICK = 1.0  # seconds between looks, so that Ctrl-C is heard
 _PATIENCE = 120.0  # seconds to wait for the first worker
-_OBJECT_STORE = 512 * 2**20  # bytes, the least for a local Ray
+_OBJECT_STORE = 512 * 2**20  # bytes that a private Ray takes where the data is small
 
 
 class RayPool:
@@ -89,8 +89,11 @@ class RayPool:
         self._workers: list[_Remote] = []
         self._starting: dict[Any, _Remote] = {}
 
-    def connect(self) -> None:
+    def connect(self, n_bytes: int = 0) -> None:
         """Connect to Ray, or start it; called by `open` where it has not been.
+
+        Args:
+            n_bytes: size of the data, for the object store of a private Ray.
 
         Raises:
             RunError: there is no cluster at the address.
@@ -109,7 +112,7 @@ class RayPool:
                     address="local",
                     num_cpus=self._num_cpus or available_cpus(),
                     include_dashboard=self._dashboard,
-                    object_store_memory=_OBJECT_STORE,
+                    object_store_memory=_OBJECT_STORE if 2 * n_bytes < _OBJECT_STORE else None,  # None = by the memory
                     **quiet,
                 )
         except (ConnectionError, ValueError, RuntimeError) as error:
@@ -134,7 +137,7 @@ class RayPool:
 
     def open(self, method: Method, x: Array, resume: Round | None = None) -> None:
         """Make ready to advance the members of `method` on `x`; see `contracts.Pool`."""
-        self.connect()
+        self.connect(x.nbytes)
         if self.storage is None and self._temporary is None:
             if len([node for node in ray.nodes() if node["Alive"]]) > 1:
                 raise ParameterError(
@@ -149,6 +152,7 @@ class RayPool:
         self.lost = lost_members(resume)
         self.deaths = dict.fromkeys(range(method.n_members), 0)
         self._failed_starts = 0
+        self._waiting_since = time.monotonic()
         for worker in self._workers:
             self._starting[worker.actor.take.remote(self.job, self.x)] = _Remote(worker.actor, set())
         self._workers = []
@@ -287,7 +291,7 @@ class RayPool:
         """Complain when no worker runs and none comes up."""
         if any_running or self._workers:
             self._waiting_since = time.monotonic()
-        elif time.monotonic() - getattr(self, "_waiting_since", time.monotonic()) > _PATIENCE:
+        elif time.monotonic() - self._waiting_since > _PATIENCE:
             raise RunError(
                 f"no worker could be started within {_PATIENCE:.0f} s; the cluster's CPUs and GPUs are taken by others "
                 f"(`ray status` shows by whom)"

@@ -7,6 +7,7 @@ AAAI 2024. Equations and sections are the paper's.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -202,7 +203,7 @@ class CombinationMember:
         # Adam as in Section 4
         self.optimiser = torch.optim.Adam(parameters, lr=settings.learning_rate, betas=(0.9, 0.99), fused=True)
         self.loss = _LOSSES[settings.support]
-        self.log_prior = None if settings.prior == "uniform" else torch.tensor(settings.prior).double().log().numpy()
+        self.log_prior = None if settings.prior == "uniform" else np.log(settings.prior)
 
     def advance(self, x: Tensor, agreed: Agreement | None, round: int) -> MemberOutput:
         """Train for one round and label all points by their nearest centroid; `agreed` is not used."""
@@ -212,6 +213,7 @@ class CombinationMember:
         labels = self._look(x)
         if self.settings.covariance == "estimated":
             self._estimate_covariances(x, labels)
+            labels = self._look(x)  # by the new shapes, as prediction will see them
         found = labels.cpu().numpy()
         largest = float(np.bincount(found).max() / len(found))
         scores = {"loss": loss, "effective_clusters": float(effective_clusters(found)), "largest_cluster": largest}
@@ -255,6 +257,7 @@ class CombinationMember:
 
     def _centroids_from_k_means(self, x: Tensor) -> None:
         from sklearn.cluster import KMeans
+        from sklearn.exceptions import ConvergenceWarning
 
         seed, member = self.settings.random_state, self.index
         drawn = generator(seed, "points for k-means", member=member).permutation(len(x))[:_INIT_POINTS]
@@ -266,7 +269,9 @@ class CombinationMember:
                 n_init=_INIT_TRIALS,
                 random_state=integer(seed, "k-means", member=member),
             )
-            centres = k_means.fit(latents.double().cpu().numpy()).cluster_centers_
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct points than clusters
+                centres = k_means.fit(latents.double().cpu().numpy()).cluster_centers_
             self.net.centroids[: len(centres)] = torch.from_numpy(equidistant(centres)).to(self.net.centroids)
 
     def _train(self, x: Tensor, round: int) -> float:
@@ -362,7 +367,7 @@ def equidistant(centres: Array) -> Array:
 
 
 def _n_batches(n_samples: int, batch_size: int) -> int:
-    """Return the number of equal batches, none larger than `batch_size` and none of a single point."""
+    """Return the number of nearly equal batches: as few as keep to `batch_size`, but none of a single point."""
     return max(1, min(math.ceil(n_samples / batch_size), n_samples // 2))
 
 

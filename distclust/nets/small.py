@@ -128,7 +128,7 @@ class WindowEncoder(nn.Module):
 
     Four layers of 4, 8, 16 and 32 channels with time kernels 50, 40, 7, 4, strides 2, 2, 1, 1 and pools of 2 along
     time; the sensors are kept apart until the last kernel spans them all; then a linear layer to `out_dim`. Windows of
-    512 meet these sizes exactly; on shorter ones kernels, strides and pools shrink so that every layer keeps a value.
+    512 meet these sizes exactly; on shorter ones the kernels shrink with the window.
 
     Args:
         in_shape: (C, T): C sensor values, windows of T steps, T >= 16.
@@ -159,7 +159,7 @@ class WindowEncoder(nn.Module):
 
 
 class WindowDecoder(nn.Sequential):
-    """A linear layer and three 1-D transposed convolutions that give back a window.
+    """A linear layer, two 1-D transposed convolutions, upsampling and a convolution that give back a window.
 
     Args:
         in_shape: (C, T) of the windows to give back.
@@ -178,6 +178,11 @@ class WindowDecoder(nn.Sequential):
 
 def _chosen(name: str, in_shape: tuple[int, ...]) -> str:
     if name == "auto":
+        if not 1 <= len(in_shape) <= 3:
+            raise DataError(
+                f"data points of shape {in_shape} are neither images (C, H, W) nor windows (C, T) nor vectors (D,). "
+                f"Reshape the data."
+            )
         name = {3: "conv", 2: "window", 1: "mlp"}[len(in_shape)]
         return "mlp" if name == "conv" and min(in_shape[1:]) < _MIN_CONVOLVED else name
     if name not in _ENCODERS:

@@ -1,0 +1,89 @@
+"""The README keeps its word: its Python runs, its commands parse, its names exist."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import yaml
+
+from distclust import load
+from distclust.run import _parser, main
+from distclust.spec import read
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+@pytest.mark.parametrize("code", blocks("python"))
+def test_python_runs(code, capsys):
+    exec(compile(code, "README.md", "exec"), {})
+    assert re.search(r"\d+% of the points are agreed on", capsys.readouterr().out)
+
+
+def commands():
+    lines = [line.split("#")[0].strip() for block in blocks("bash") for line in block.splitlines()]
+    return [line for line in lines if line]
+
+
+def test_every_command_is_known():
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    for line in commands():
+        words = shlex.split(line)
+        if words[0] == "make":
+            assert words[1] in targets, line
+        elif words[1:3] == ["-m", "distclust.run"]:
+            arguments = _parser().parse_intermixed_args(words[3:])
+            if not arguments.help and not arguments.resume:
+                method = arguments.words[0] if arguments.words and "=" not in arguments.words[0] else None
+                read(arguments.config, [w for w in arguments.words if "=" in w], method)
+        else:
+            assert words[0] == "python", line
+            assert (ROOT / words[1]).is_file(), line
+
+
+def test_ci_calls_the_test_commands_of_the_readme():
+    assert "make test" in README
+    assert re.findall(r"^make .*$", (ROOT / ".ci" / "run").read_text(), flags=re.MULTILINE) == [
+        "make check",
+        "make test",
+        "make test-slow",
+    ]
+
+
+def test_the_map_shows_what_is_there():
+    package = ROOT / "distclust"
+    drawn = README.split("## The map")[1]
+    for path in package.iterdir():
+        if path.suffix == ".py" and path.stem != "__init__":
+            assert path.name in drawn
+        elif path.is_dir() and path.name != "__pycache__":
+            assert f"{path.name}/" in drawn
+
+
+CONFIGS = sorted((ROOT / "tune_configs").rglob("*.yaml"))
+
+
+def test_how_many_configs_there_are():
+    assert len(CONFIGS) == 2
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+def test_every_config_names_its_command_and_runs_small(path, tmp_path, real_data, monkeypatch):
+    monkeypatch.setenv("DISTCLUST_DATA", str(real_data))
+    first = path.read_text().splitlines()[0]
+    assert first == f"# python -m distclust.run --config tune_configs/{path.relative_to(ROOT / 'tune_configs')}"
+    assert isinstance(yaml.safe_load(path.read_text()), dict)
+    small = ["dataset.n_samples=600", "n_epochs=1", "n_rounds=1", "pool.kind=local", "n_members=2"]
+    assert main(["--config", str(path), *small, "--out", str(tmp_path / "r")]) == 0
+
+
+def test_the_names_that_load_knows_are_in_the_readme():
+    from distclust.data import NAMES
+
+    assert all(f"`{name}`" in README for name in NAMES)
+    assert load("blobs").x.ndim == 2
