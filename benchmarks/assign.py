@@ -28,16 +28,17 @@ def latent_costs(n_samples: int, n_clusters: int) -> Array:
 
 
 def literal_greedy(cost: Array) -> Array:
-    """Algorithm 1 as it is printed: the table again at each step, the smallest entry of the unassigned points."""
-    cost = cost.astype(np.float64)
-    labels = np.full(len(cost), -1)
+    """Algorithm 1 as it is printed, line by line, with its names, in units of negative log-likelihood."""
+    labels = np.zeros(len(cost), dtype=np.int64)
     counts = np.zeros(cost.shape[1], dtype=np.int64)
+    is_assigned = np.zeros(len(cost), dtype=bool)
+    distances = cost.astype(np.float64)
     for _ in range(len(cost)):
-        table = cost + np.log(counts + 1)
-        table[labels >= 0] = np.inf
-        point, cluster = np.unravel_index(table.argmin(), table.shape)
-        labels[point] = cluster
-        counts[cluster] += 1
+        table = distances + np.log(counts + 1)
+        a, k = np.unravel_index(np.where(is_assigned[:, None], np.inf, table).argmin(), table.shape)
+        counts[k] += 1
+        is_assigned[a] = True
+        labels[a] = k
     return labels
 
 

@@ -236,6 +236,7 @@ class _Lines:
 
     def __init__(self, console: Console, method: EnsembleClusterer) -> None:
         self.console, self.method = console, method
+        self.workers, self.start = 0, time.perf_counter()
 
     def __enter__(self) -> _Lines:
         return self
@@ -244,6 +245,9 @@ class _Lines:
         pass
 
     def event(self, event: Event) -> None:
+        if event.kind == "started":
+            self.workers += 1
+            self._print(f"worker {self.workers} is ready after {time.perf_counter() - self.start:.1f} s")
         if event.kind in ("restarted", "lost"):
             self._print(f"member {event.member} {event.kind} in round {event.round + 1}: {event.cause}")
 

@@ -157,13 +157,19 @@ class RayPool:
             self._starting[worker.actor.take.remote(self.job, self.x)] = _Remote(worker.actor, set())
         self._workers = []
         self.start(method.n_members)
+        while not self._workers:  # so that no round is charged with the start
+            self._settle_starts()
+            self._await_worker(False)
 
     def wait_for_workers(self) -> None:
         """Wait until all workers that were started are ready."""
         while self._starting:
-            ready, _ = ray.wait(list(self._starting), timeout=_TICK)
-            for ref in ready:
-                self._settle_start(ref)
+            self._settle_starts()
+
+    def _settle_starts(self) -> None:
+        ready, _ = ray.wait(list(self._starting), timeout=_TICK)
+        for ref in ready:
+            self._settle_start(ref)
 
     def advance(self, agreed: Agreement | None, round: int) -> list[MemberOutput]:
         """Train every member that is not lost for one round; see `contracts.Pool`."""
@@ -196,7 +202,8 @@ class RayPool:
     def states(self) -> list[State | None]:
         """Return every member's state after its last round; None for a lost one."""
         self.start(1)
-        self.wait_for_workers()
+        while not self._workers:
+            self._settle_starts()
         return [
             None if m in self.lost else ray.get(self._holder(m).actor.state.remote(m, self.finished[m]))
             for m in range(self.method.n_members)
