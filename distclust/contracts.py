@@ -98,15 +98,16 @@ class Event:
     """Something a pool tells its listener while a round runs.
 
     Args:
-        kind: "started" (a worker is ready), "finished" (a member ended its round), "restarted" or "lost".
+        kind: "connected" (to Ray; the cause is the dashboard's address if there is one), "started" (a worker is ready),
+            "finished" (a member ended its round), "restarted" or "lost".
         member: index of the member, -1 where the event is of no single one.
         round: index of the round.
         scores: the member's scores when it finished.
-        cause: why it was restarted or lost.
+        cause: why it was restarted or lost, "" if nothing is to be said.
         seconds: how long the member took.
     """
 
-    kind: Literal["started", "finished", "restarted", "lost"]
+    kind: Literal["connected", "started", "finished", "restarted", "lost"]
     member: int
     round: int
     scores: Mapping[str, float] = field(default_factory=dict)

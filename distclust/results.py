@@ -54,7 +54,13 @@ class RunFolder:
                 f"{folder.path} exists already and is not empty; choose another --out, or continue the run that lies "
                 f"there with --resume {folder.path}"
             )
-        folder._files().write(_SPEC, spec.encode())
+        there = folder.path.exists()
+        try:
+            folder._files().write(_SPEC, spec.encode())
+        except RunFolderError:
+            if not there:
+                folder.discard()
+            raise
         return folder
 
     @classmethod

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import signal
 import sys
 import time
@@ -29,7 +30,7 @@ METHOD is one of:
 `python -m distclust.run METHOD --help` lists its parameters.
 """
 _KEYS = """\
-key=value pairs are the method's parameters, and
+key=value pairs are the method's parameters (n_members is 4 unless it or a file is given), and
   dataset=NAME    digits, blobs, moons, mnist, fashion-mnist, usps, cifar10, cifar100, cifar100-20, stl10, svhn,
                   realdisp, or the path of a .npy or .npz file
   dataset.OPTION=...   n_samples, split, imbalance, seed, ... of the dataset
@@ -59,6 +60,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except DistclustError as error:
         print(f"distclust: {error}", file=sys.stderr)
         return 1
+    except BrokenPipeError:  # whoever read the output has gone, as in `... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         print("distclust: interrupted before the run began.", file=sys.stderr)
         return _INTERRUPTED
@@ -72,6 +76,7 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="python -m distclust.run",
+        usage="python -m distclust.run [METHOD] [key=value ...] [--config FILE] [--out DIR] [--resume DIR]",
         description=_HELP,
         epilog=_KEYS,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -245,6 +250,8 @@ class _Lines:
         pass
 
     def event(self, event: Event) -> None:
+        if event.kind == "connected" and event.cause:
+            self._print(f"Ray dashboard: {event.cause}")
         if event.kind == "started":
             self.workers += 1
             self._print(f"worker {self.workers} is ready after {time.perf_counter() - self.start:.1f} s")

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from distclust import CombinationAssignment, DistclustError, LocalPool, load_model, metrics, save_model
 from distclust.contracts import MemberOutput
@@ -177,8 +178,10 @@ def test_predict_gives_what_fit_gave(blobs):
 
 def test_predict_refuses_other_shapes(blobs):
     model = CombinationAssignment(n_clusters=3, **QUICK).fit(blobs[0])
-    with pytest.raises(DataError, match=r"shape \(7,\).*fitted on \(8,\)"):
+    with pytest.raises(DataError, match=r"X has 7 features.*expecting 8 features"):
         model.predict(blobs[0][:, :7])
+    with pytest.raises(DataError, match=r"shape \(8, 1\).*fitted on \(8,\)"):
+        model.predict(blobs[0][:, :, None])
 
 
 def test_uint8_images_are_scaled_inside(digits):
@@ -314,6 +317,27 @@ def test_what_is_no_model_is_refused(tmp_path):
     (tmp_path / "model.json").write_text("[]")
     with pytest.raises(DataError):
         load_model(tmp_path)
+
+
+ONE_CLUSTER = "asks for n_clusters=1, which is refused: nothing is to be learned"
+
+
+@pytest.mark.slow
+@parametrize_with_checks(
+    [CombinationAssignment(n_epochs=30, n_rounds=2)],
+    expected_failed_checks=lambda _: dict.fromkeys(
+        [
+            "check_dont_overwrite_parameters",
+            "check_methods_subset_invariance",
+            "check_fit2d_1sample",
+            "check_fit2d_1feature",
+            "check_fit2d_predict1d",
+        ],
+        ONE_CLUSTER,
+    ),
+)
+def test_the_contract_of_scikit_learn(estimator, check):
+    check(estimator)
 
 
 def test_methods_by_name():

@@ -103,6 +103,8 @@ class RayPool:
         os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
         os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
         address = self._address or os.environ.get("RAY_ADDRESS")
+        token = Path.home() / ".ray" / "auth_token"
+        had_token = token.exists()
         quiet = {"log_to_driver": False, "logging_level": "error"}
         try:
             if address:
@@ -115,14 +117,17 @@ class RayPool:
                     object_store_memory=_OBJECT_STORE if 2 * n_bytes < _OBJECT_STORE else None,  # None = by the memory
                     **quiet,
                 )
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError) as error:
             where = f"to the Ray cluster at {address!r}" if address else "to a local Ray"
             raise RunError(
                 f"cannot connect {where} ({lost_cause(error)}); check that it runs (`ray status`) and, where it asks "
                 f"for a token, that RAY_AUTH_MODE=token is set here too"
             ) from error
         self._own_ray = True
-        self.dashboard_url = context.dashboard_url or ""
+        if not had_token and token.exists():
+            token.chmod(0o600)  # Ray leaves a new token readable for everyone
+        self.dashboard_url = f"http://{context.dashboard_url}" if context.dashboard_url else ""
+        tell(self.listener, Event("connected", -1, -1, cause=self.dashboard_url))
 
     def start(self, n_workers: int) -> None:
         """Start workers until there are `n_workers`, as far as the cluster's CPUs and GPUs allow.

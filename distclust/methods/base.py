@@ -170,6 +170,11 @@ class EnsembleClusterer(ClusterMixin, BaseEstimator):
     def _door(self, X: Any) -> Array:
         check_is_fitted(self)
         x = check_x(X, allow_constant=True)
+        if x.ndim == 2 and len(self.shape_) == 1 and x.shape[1] != self.shape_[0]:
+            raise DataError(
+                f"X has {x.shape[1]} features, but {type(self).__name__} is expecting {self.shape_[0]} features as "
+                f"input, those it was fitted on."
+            )
         if tuple(x.shape[1:]) != self.shape_:
             raise DataError(
                 f"X has data points of shape {tuple(x.shape[1:])}, but this {type(self).__name__} was fitted on "

@@ -202,7 +202,6 @@ class CombinationMember:
             parameters += list(self.decoder.parameters())
         # Adam as in Section 4
         self.optimiser = torch.optim.Adam(parameters, lr=settings.learning_rate, betas=(0.9, 0.99), fused=True)
-        self.loss = _LOSSES[settings.support]
         self.log_prior = None if settings.prior == "uniform" else np.log(settings.prior)
 
     def advance(self, x: Tensor, agreed: Agreement | None, round: int) -> MemberOutput:
@@ -297,7 +296,7 @@ class CombinationMember:
 
     def _loss(self, xb: Tensor, noise: torch.Generator, round: int) -> Tensor:
         try:
-            return self.loss(self, xb, noise)
+            return _LOSSES[self.settings.support](self, xb, noise)
         except DataError as error:  # the assignments refuse costs that are not finite
             raise self._diverged(round) from error
 
