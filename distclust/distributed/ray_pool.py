@@ -56,7 +56,7 @@ class RayPool:
         num_cpus: CPUs of the private Ray; None = all that this process may use.
         dashboard: start the dashboard of the private Ray; its address is in `dashboard_url`.
         storage: folder or URI for the members' checkpoints that all nodes reach; None = a temporary folder.
-        retries: how often a member is started again after its process died, >= 0, before it counts as lost.
+        retries: how often a member is started again within a round after its process died, >= 0, before it is lost.
         listener: called with an Event whenever a worker started, or a member finished, was restarted or was lost.
 
     Raises:
@@ -88,6 +88,7 @@ class RayPool:
         self.x: Any = None
         self._workers: list[_Remote] = []
         self._starting: dict[Any, _Remote] = {}
+        self._waiting_since = time.monotonic()
 
     def connect(self, n_bytes: int = 0) -> None:
         """Connect to Ray, or start it; called by `open` where it has not been.
@@ -157,19 +158,22 @@ class RayPool:
         self.lost = lost_members(resume)
         self.deaths = dict.fromkeys(range(method.n_members), 0)
         self._failed_starts = 0
-        self._waiting_since = time.monotonic()
         for worker in self._workers:
             self._starting[worker.actor.take.remote(self.job, self.x)] = _Remote(worker.actor, set())
         self._workers = []
         self.start(method.n_members)
-        while not self._workers:  # so that no round is charged with the start
-            self._settle_starts()
-            self._await_worker(False)
+        self._await_first_worker()  # so that no round is charged with the start
 
     def wait_for_workers(self) -> None:
         """Wait until all workers that were started are ready."""
         while self._starting:
             self._settle_starts()
+
+    def _await_first_worker(self) -> None:
+        self._waiting_since = time.monotonic()
+        while not self._workers:
+            self._settle_starts()
+            self._await_worker(False)
 
     def _settle_starts(self) -> None:
         ready, _ = ray.wait(list(self._starting), timeout=_TICK)
@@ -206,13 +210,7 @@ class RayPool:
 
     def states(self) -> list[State | None]:
         """Return every member's state after its last round; None for a lost one."""
-        self.start(1)
-        while not self._workers:
-            self._settle_starts()
-        return [
-            None if m in self.lost else ray.get(self._holder(m).actor.state.remote(m, self.finished[m]))
-            for m in range(self.method.n_members)
-        ]
+        return [None if m in self.lost else self._state(m) for m in range(self.method.n_members)]
 
     def close(self) -> None:
         """End the workers, and Ray where this pool started it."""
@@ -254,6 +252,7 @@ class RayPool:
         else:
             outputs[member] = _writable(output)
             self.finished[member] = round
+            self.deaths[member] = 0
             task.worker.members.add(member)
             tell(self.listener, Event("finished", member, round, output.scores, seconds=seconds))
 
@@ -319,8 +318,16 @@ class RayPool:
         if worker in self._workers:
             self._workers.remove(worker)
 
-    def _holder(self, member: int) -> _Remote:
-        return next((w for w in self._workers if member in w.members), self._workers[0])
+    def _state(self, member: int) -> State:
+        for _ in range(self._retries + 1):
+            self._await_first_worker()
+            holder = next((w for w in self._workers if member in w.members), self._workers[0])
+            try:
+                return ray.get(holder.actor.state.remote(member, self.finished[member]))
+            except _DEATHS as error:
+                cause = error
+                self._replace(holder)
+        raise RunError(f"the state of member {member} cannot be had: {lost_cause(cause)}") from cause
 
 
 class RayWorker(Worker):
