@@ -54,18 +54,19 @@ def marginal_variance(memberships: Tensor) -> Tensor:
     return memberships.mean(0).var(unbiased=False)
 
 
-def concrete_k_means(latents: Tensor, centroids: Tensor, noise: Tensor, temperature: float) -> Tensor:
+def concrete_k_means(latents: Tensor, centroids: Tensor, scores: Tensor, noise: Tensor, temperature: float) -> Tensor:
     """Return the mean squared distance to a concrete sample of the centroids (Gao et al. 2020, the k-means term).
 
-    The assignment is drawn by the Gumbel-softmax from p(k) proportional to exp(-||z - mu_k||^2).
+    The assignment is drawn by the Gumbel-softmax from p(k) proportional to exp(scores).
 
     Args:
         latents: (N, D).
         centroids: (K, D).
+        scores: (N, K) log probabilities of the assignments, up to a constant a row.
         noise: (N, K) standard Gumbel variates.
         temperature: of the softmax, > 0; towards 0 the sample becomes one-hot.
     """
-    sample = ((noise - squared_distances(latents, centroids)) / temperature).softmax(1)  # (N, K)
+    sample = ((scores + noise) / temperature).softmax(1)  # (N, K)
     return (latents - sample @ centroids).square().sum(1).mean()
 
 

@@ -6,6 +6,7 @@ import io
 import json
 import math
 import shutil
+import time
 from pathlib import Path
 from typing import Any, cast
 
@@ -135,17 +136,17 @@ class RunFolder:
         return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
 
     def _to_tensorboard(self, round: Round) -> None:
-        from tensorboardX import SummaryWriter
+        # Event by event: SummaryWriter hands them to a thread over a queue, and a thread that died would block the run.
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto.event_pb2 import Event
+        from tensorboardX.summary import scalar
 
         try:
             if self._writer is None:
-                self._writer = SummaryWriter(str(self.path / "tensorboard"))
-            figures = described(round)
-            for name in ("agreed", "agreement", "stability", "effective_clusters", "seconds"):
-                self._writer.add_scalar(f"ensemble/{name}", figures[name], round.index)
-            for index, output in enumerate(round.outputs):
-                for name, value in output.scores.items():
-                    self._writer.add_scalar(f"member{index:02d}/{name}", value, round.index)
+                (self.path / "tensorboard").mkdir(exist_ok=True)
+                self._writer = EventsWriter(str(self.path / "tensorboard" / "events"))
+            for name, value in _scalars(round).items():
+                self._writer.write_event(Event(wall_time=time.time(), step=round.index, summary=scalar(name, value)))
             self._writer.flush()
         except OSError as error:
             raise RunFolderError(f"cannot write to {self.path / 'tensorboard'} ({error}); make room there.") from error
@@ -186,6 +187,18 @@ def measured(round: Round, data: Dataset, n_clusters: int) -> dict[str, Any]:
             "members_std": {name: float(np.std([m[name] for m in there])) for name in there[0]},
         }
     }
+
+
+def _scalars(round: Round) -> dict[str, float]:
+    """Return a round's figures by the names that TensorBoard shows."""
+    figures = described(round)
+    shown = ("agreed", "agreement", "stability", "effective_clusters", "seconds")
+    members = {
+        f"member{index:02d}/{name}": value
+        for index, output in enumerate(round.outputs)
+        for name, value in output.scores.items()
+    }
+    return {f"ensemble/{name}": figures[name] for name in shown} | members
 
 
 def _known(y: np.ndarray[Any, Any], agreement: Agreement) -> bool:

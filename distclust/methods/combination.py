@@ -405,7 +405,8 @@ def _concrete_loss(member: CombinationMember, xb: Tensor, noise: torch.Generator
     latents = member.net.encoder(scaled)
     uniform = torch.rand(len(xb), member.settings.n_clusters, generator=noise, device=noise.device)
     gumbel = -(-uniform.clamp(1e-20, 1 - 1e-7).log()).log()
-    clustering = losses.concrete_k_means(latents, member.net.centroids, gumbel, member.settings.temperature)
+    scores = -member.net.cost(latents)  # (N, K)
+    clustering = losses.concrete_k_means(latents, member.net.centroids, scores, gumbel, member.settings.temperature)
     reconstruction = (member.decoder(latents) - scaled).square().flatten(1).sum(1).mean()
     return clustering + _weight(member) * reconstruction
 
