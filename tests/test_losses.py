@@ -228,4 +228,5 @@ def test_gradients_by_differences():
     whitening = normal((2, 3, 3), 2).tril().requires_grad_()
     noise = torch.from_numpy(np.random.default_rng(0).gumbel(size=(4, 2)))
     assert torch.autograd.gradcheck(losses.mahalanobis_cost, (z, mu, whitening))
-    assert torch.autograd.gradcheck(lambda a, b: losses.concrete_k_means(a, b, noise, 0.7), (z, mu))
+    scores = normal((4, 2), 3).requires_grad_()
+    assert torch.autograd.gradcheck(lambda a, b, c: losses.concrete_k_means(a, b, c, noise, 0.7), (z, mu, scores))
