@@ -37,6 +37,8 @@ SETTINGS = {
     "greedy, normal start": {"support": "greedy", "centroids": "normal"},
     "greedy, constant rate": {"support": "greedy", "schedule": "constant"},
     "greedy, as in the paper": {"support": "greedy", "centroids": "normal", "schedule": "constant"},
+    "sinkhorn, as in the paper": {"support": "sinkhorn", "centroids": "normal", "schedule": "constant"},
+    "variance, as in the paper": {"support": "variance", "centroids": "normal", "schedule": "constant"},
     "sinkhorn, as in the authors' program": {"support": "sinkhorn", "centroids": "normal", "schedule": "constant"},
     "none, as in the paper": {"support": "none", "centroids": "normal", "schedule": "constant"},
     "greedy, estimated covariance": {"support": "greedy", "covariance": "estimated"},

@@ -42,13 +42,19 @@ def read_costs(cost: Any, log_prior: Any = None) -> Floats:
         DataError: the cost has another shape, type or such values.
         ParameterError: log_prior has.
     """
-    base = table = _read_table(cost)
-    if log_prior is not None:
-        prior = _read_log_prior(log_prior, table.shape[-1])
-        with np.errstate(invalid="ignore", over="ignore"):
-            base = np.subtract(table, prior, order="C")
+    base = read_unchecked(cost, log_prior)
     if not np.isfinite(base).all():
-        _check_infinite(table, base, np.ndim(cost))
+        check_infinite(cost, base)
+    return base
+
+
+def read_unchecked(cost: Any, log_prior: Any = None) -> Floats:
+    """Return what `read_costs` does, its values not looked at: where one is not finite, call `check_infinite`."""
+    base = _read_table(cost)
+    if log_prior is not None:
+        prior = _read_log_prior(log_prior, base.shape[-1])
+        with np.errstate(invalid="ignore", over="ignore"):
+            base = np.subtract(base, prior, order="C")
     return base if base.flags.writeable else base.copy()  # numba compiles anew for read-only memory
 
 
@@ -84,7 +90,8 @@ def labels_like(labels: Labels, cost: Any) -> Any:
     if is_tensor(cost):
         import torch
 
-        return torch.from_numpy(shaped).to(cost.device)
+        tensor = torch.from_numpy(shaped)
+        return tensor if cost.device.type == "cpu" else tensor.to(cost.device)
     return shaped
 
 
@@ -116,8 +123,13 @@ def _read_log_prior(log_prior: Any, n_clusters: int) -> Floats:
     return prior
 
 
-def _check_infinite(table: Floats, base: Floats, ndim: int) -> None:
-    """Let a table (B, N, K) pass if all that is not finite in it, or in it less the prior, is allowed +inf."""
+def check_infinite(cost: Any, base: Floats) -> None:
+    """Let costs pass if all that is not finite in them, or in them less the prior (B, N, K), is allowed +inf.
+
+    Raises:
+        DataError: as `read_costs`.
+    """
+    table, ndim = _read_table(cost), np.ndim(cost)
     for name, wrong in (("NaN", np.isnan(table)), ("-inf", np.isneginf(table))):
         if wrong.any():
             at = place(wrong if ndim == 3 else wrong[0])
