@@ -95,6 +95,7 @@ def run(name: str, data: distclust.Dataset, members: int, epochs: int, seed: int
         with RayPool() as pool:
             model.fit(data.x, pool=pool)
     assert data.y is not None
+    voters = model.last_round_.agreement.voters
     scores = [metrics.score(o.labels, data.y, 10) for o in model.last_round_.outputs]
     return {
         "setting": name,
@@ -104,9 +105,9 @@ def run(name: str, data: distclust.Dataset, members: int, epochs: int, seed: int
         "mean": {k: float(np.mean([s[k] for s in scores])) for k in scores[0]},
         "std": {k: float(np.std([s[k] for s in scores], ddof=1)) for k in scores[0]} if members > 1 else None,
         "status": [o.status for o in model.last_round_.outputs],
-        "consensus": metrics.score(model.labels_, data.y, 10) if model.last_round_.agreement.voters else None,
+        "consensus": metrics.score(model.labels_, data.y, 10) if voters else None,
         "agreed": float(model.agreed_.mean()),
-        "stability": metrics.stability(model.last_round_.agreement.aligned),
+        "stability": metrics.stability(model.last_round_.agreement.aligned) if voters > 1 else None,
         "seconds": time.perf_counter() - start,
         "command": "python benchmarks/combination.py " + " ".join(f"'{a}'" if " " in a else a for a in sys.argv[1:]),
         "date": datetime.date.today().isoformat(),

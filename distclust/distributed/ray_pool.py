@@ -37,7 +37,7 @@ from distclust.errors import InputError, ParameterError, RunError
 # The process died, not the member's code: the member starts again from its last finished round.
 _DEATHS = (RayActorError, OutOfMemoryError, ObjectLostError, NodeDiedError, WorkerCrashedError)
 _TICK = 1.0  # seconds between looks, so that Ctrl-C is heard
-_PATIENCE = 120.0  # seconds to wait for the first worker
+_PATIENCE = 300.0  # seconds to wait for the first worker
 _OBJECT_STORE = 512 * 2**20  # bytes that a private Ray takes where the data is small
 
 
