@@ -64,7 +64,8 @@ def table(lines: list[str]) -> str:
         "| setting | accuracy | NMI | ARI | KL* | collapsed | consensus | agreed | published accuracy |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    for found in map(json.loads, lines):
+    order = list(SETTINGS)
+    for found in sorted(map(json.loads, lines), key=lambda found: order.index(found["setting"])):
         mean, std = found["mean"], found["std"]
         cells = [f"{100 * mean[k]:.1f} ({100 * std[k]:.1f})" for k in ("acc", "nmi", "ari")]
         cells.append(f"{mean['kl_star']:.2f} ({std['kl_star']:.2f})")
