@@ -165,6 +165,9 @@ def test_every_member_lost_is_exit_code_1(tmp_path, capsys):
     assert "every member of the ensemble was lost" in capsys.readouterr().err
 
 
+# A shell shows 130 for both: where the interrupt fell into code that runs from a string, as a library's import may do,
+# Python ends itself by SIGINT after all is said and done.
+INTERRUPTED = (130, -signal.SIGINT)
 SLOW = ["dataset=digits", "pool.kind=local", "n_epochs=60", "n_rounds=60", "n_members=2"]
 
 
@@ -185,7 +188,7 @@ def test_an_interrupted_run_is_resumed_to_the_same_labels(how, through, tmp_path
     process.send_signal(how)
     _, err = process.communicate(timeout=60)
     if how != signal.SIGKILL:
-        assert process.returncode == 130
+        assert process.returncode in INTERRUPTED
         assert f"--resume {path}" in err
         assert "Traceback" not in err
     assert not (path / "metrics.json").exists()
@@ -203,7 +206,7 @@ def test_an_interrupt_before_the_first_round_can_be_resumed_too(tmp_path):
     time.sleep(1.0)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode in INTERRUPTED
     assert "no round finished" in err
 
 
