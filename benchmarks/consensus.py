@@ -14,18 +14,20 @@ import numpy as np
 import numpy.typing as npt
 from row import Row, at_most, show
 
-from distclust.consensus import align, vote
+from distclust.consensus import align, consensus, vote
 from distclust.metrics import stability
 
 N_MEMBERS, N_POINTS, N_CLUSTERS, NOISE = 15, 1_000_000, 10, 0.3
+HARD = 0.005  # the share of points on which members differ where they mostly agree
 
 
-def labellings() -> npt.NDArray[np.int64]:
-    """Return (M, N) noisy copies of one labelling, each under names of its own."""
+def labellings(hard: float = 1.0) -> npt.NDArray[np.int64]:
+    """Return (M, N) copies of one labelling, noisy on a share of the points, each under names of its own."""
     rng = np.random.default_rng(0)
     truth = rng.integers(N_CLUSTERS, size=N_POINTS)
+    noisy = NOISE * (np.arange(N_POINTS) < hard * N_POINTS)
     noise = (
-        np.where(rng.random(N_POINTS) < NOISE, rng.integers(N_CLUSTERS, size=N_POINTS), truth) for _ in range(N_MEMBERS)
+        np.where(rng.random(N_POINTS) < noisy, rng.integers(N_CLUSTERS, size=N_POINTS), truth) for _ in range(N_MEMBERS)
     )
     return np.stack([rng.permutation(N_CLUSTERS)[row] for row in noise])
 
@@ -43,7 +45,13 @@ def measure() -> list[Row]:
     return [
         at_most(f"align and vote, {size}", seconds(lambda: vote(align(members, N_CLUSTERS))), "s", 5),
         at_most(f"stability, {size}", seconds(lambda: stability(aligned)), "s", 5),
+        *(timed(method, members, "noise everywhere") for method in ("weighted-vote", "bipartite")),
+        *(timed(method, labellings(HARD), "few label tuples") for method in ("co-association", "bipartite")),
     ]
+
+
+def timed(method: str, members: npt.NDArray[np.int64], what: str) -> Row:
+    return Row(f"{method}, {what}", seconds(lambda: consensus(members, N_CLUSTERS, method=method)), "s")
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ _HOME = {
     "InputError": "errors",
     "LocalPool": "distributed",
     "RayPool": "distributed",
+    "SelectivePseudoLabel": "methods",
     "align": "consensus",
     "assign": "",
     "consensus": "",

@@ -1,37 +1,103 @@
-"""Alignment of several labellings and the vote over them; no true label comes near.
+"""What several labellings say together; no true label comes near.
 
 Cluster names mean nothing: two members that find the same groups call them by other names. `align` gives all members
-the same names by Hungarian matching, `vote` takes the label most members give and says how many give it.
+the same names by Hungarian matching, `vote` takes the label most members give and says how many give it. `consensus`
+does both in one call, and knows three more ways: a vote with weights, and two that look only at which points the
+members put together, so that each member may have a number of clusters of its own.
 
 **What the answer depends on.** Not on the names the members use, and not on their order, ties included: clusters are
 first renamed in the order in which the points meet them, and where members tie for the pivot, the one whose labels
-then come first in the alphabet is taken. Permuting the points permutes the answer unless there is an exact tie. No
-rule could have all three: [0, 0, 1, 1] and [0, 1, 0, 1] are swapped by permuting points 1 and 2 as well as by
-permuting the members, and the consensus cannot be both.
+then come first in the alphabet is taken; `consensus` by "co-association" or "bipartite" takes the members in that
+order altogether. Permuting the points permutes the answer unless there is an exact tie (or, for "bipartite", k-means
+has two answers about as good as each other). No rule could have all three: [0, 0, 1, 1] and [0, 1, 0, 1] are swapped by
+permuting points 1 and 2 as well as by permuting the members, and the consensus cannot be both.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy import linalg, sparse
 from scipy.optimize import linear_sum_assignment
+from scipy.sparse.csgraph import connected_components
 
 from distclust.contracts import Agreement, Labels
-from distclust.errors import DataError, ParameterError
+from distclust.errors import DataError, ParameterError, UnknownNameError
 
+Labellings = Sequence[npt.ArrayLike] | npt.NDArray[Any]
 # In this file a code is a label in 0 .. n_clusters - 1, or n_clusters for a point without one: an index of tables.
 Codes = npt.NDArray[np.unsignedinteger[Any]]
 Counts = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 
 _MAX_ROUNDS = 100  # of realignment; three or four are usual
 _BLOCK_CELLS = 1 << 18  # cells of the table of votes that are held at once
+_WEIGHT_UNITS = 1 << 20  # a member's weight is a whole number of these parts of 1, so that sums of weights are exact
+_MAX_TUPLES = 20_000  # different label tuples for "co-association": 3.2 GB of distances
+_MAX_OWN_CLUSTERS = 10_000  # of all members together, for "bipartite": a matrix of 0.8 GB
+_START_ROWS = 10_000  # or so, that k-means looks at for its start
+_ZERO = 1e-9  # what rounding leaves of 0 in a matrix whose greatest eigenvalue is 1
 
 
-def align(labellings: Sequence[npt.ArrayLike] | npt.NDArray[Any], n_clusters: int) -> npt.NDArray[np.int64]:
+def consensus(
+    labellings: Labellings, n_clusters: int, *, method: str = "vote", threshold: float = 1.0, seed: int = 0
+) -> Agreement:
+    """Return what labellings from anywhere say together.
+
+    "vote": `align`, then `vote`.
+
+    "weighted-vote": the same with a weight for each member: its mean adjusted Rand index with the other voting members,
+    over the points that both label. One who agrees with nobody beyond chance only breaks ties and labels points that
+    nobody else does. One or two members have equal weights.
+
+    "co-association": average linkage, cut at n_clusters, where the similarity of two points is the share of members
+    that put them together: of the members that label both; 0 if there are none. Points with equal tuples of labels are
+    merged first, which makes it exact and quick for up to 20,000 different tuples; U of them take 8 U^2 bytes.
+
+    "bipartite": points and the members' clusters are the two sides of a graph, with an edge from each point to the
+    clusters it lies in; its spectral partition divides both. Time and memory grow with N.
+
+    The last two give n_clusters clusters, or one for each different tuple if there are fewer ("bipartite" may also give
+    fewer where its embedding puts tuples in one place). Then each member's clusters are matched to them one to one as
+    well as can be; those left over, where a member has more, take the name that most of their points have.
+
+    Args:
+        labellings: M labellings (N,) of integers >= -1, -1 = no label; a member that is -1 throughout has no say. For
+            the votes they lie in -1 .. n_clusters - 1; else each member may have any number of clusters by any names.
+        n_clusters: number of clusters of the consensus, >= 1.
+        method: "vote", "weighted-vote", "co-association" or "bipartite".
+        threshold: share of the voting members that must give the label for the point to be agreed, in (0, 1].
+        seed: of k-means in "bipartite", 0 .. 2^32 - 1; the others draw nothing.
+
+    Returns:
+        The agreement. Shares count members, never their weights. A point that no member labels has label -1. Clusters
+        are named as in `align` for the votes, else in the order in which the points meet them.
+
+    Raises:
+        DataError: the labellings are none, empty, of different lengths, not integers or out of range; "co-association":
+            more than 20,000 different tuples; "bipartite": more than 10,000 clusters of all members together.
+        ParameterError: n_clusters, threshold or seed is out of range.
+        UnknownNameError: there is no such method.
+
+    Source:
+        "weighted-vote": the crowd agreement index of Huang, Lai and Wang, Neurocomputing 170 (2015), with the adjusted
+        Rand index, which is 0 by chance, in place of their NMI. "co-association": Fred and Jain, IEEE TPAMI 27 (2005).
+        "bipartite": HBGF of Fern and Brodley, ICML 2004, by the partition of Ng, Jordan and Weiss, NIPS 2001.
+    """
+    if method not in _METHODS:
+        raise UnknownNameError("consensus method", method, _METHODS)
+    _check_parameters(n_clusters, threshold, seed)
+    return _METHODS[method](labellings, n_clusters, threshold, seed)
+
+
+def align(labellings: Labellings, n_clusters: int) -> npt.NDArray[np.int64]:
     """Give the clusters of all members the same names.
 
     The pivot is the member that agrees most with all others, each pair matched by the Hungarian method. All members
@@ -83,22 +149,11 @@ def vote(aligned: npt.ArrayLike, threshold: float = 1.0, n_clusters: int | None 
     Source:
         SPC, section 3.1, where the threshold is 1; 0.83 in the authors' program.
     """
-    if not 0 < threshold <= 1:
-        raise ParameterError(
-            [f"threshold is {threshold}; it must lie in (0, 1]: the share of members that must agree."]
-        )
+    _check_parameters(threshold=threshold)
     labels = _members_by_points(aligned)
     n_clusters = _n_seen(labels) if n_clusters is None else n_clusters
     codes = _codes(list(labels), n_clusters)
-    voters = int((codes != n_clusters).any(axis=1).sum())
-    mode = _mode(codes, n_clusters)
-    return Agreement(
-        labels=_labels(mode.codes, n_clusters),
-        agreed=mode.votes >= max(1, _votes_needed(threshold, voters)),
-        share=mode.votes / max(1, voters),
-        voters=voters,
-        aligned=labels.astype(np.int64, copy=False),
-    )
+    return _agreement(_mode(codes, n_clusters), labels, codes != n_clusters, n_clusters, threshold)
 
 
 def rename(labels: npt.ArrayLike, reference: npt.ArrayLike, n_clusters: int) -> Labels:
@@ -123,10 +178,61 @@ def rename(labels: npt.ArrayLike, reference: npt.ArrayLike, n_clusters: int) -> 
 
 @dataclass(frozen=True)
 class _Mode:
-    """The label most members give each point: codes (N,), and how many give it: votes (N,)."""
+    """The label each point gets: codes (N,), and how many members give it: votes (N,)."""
 
     codes: Codes
     votes: Counts
+
+
+def _agreement(
+    mode: _Mode, aligned: npt.NDArray[Any], labelled: npt.NDArray[np.bool_], n_clusters: int, threshold: float
+) -> Agreement:
+    voters = int(labelled.any(axis=1).sum())
+    return Agreement(
+        labels=_labels(mode.codes, n_clusters),
+        agreed=mode.votes >= max(1, _votes_needed(threshold, voters)),
+        share=mode.votes / max(1, voters),
+        voters=voters,
+        aligned=aligned.astype(np.int64, copy=False),
+    )
+
+
+# The votes
+
+
+def _by_vote(labellings: Labellings, n_clusters: int, threshold: float, seed: int) -> Agreement:
+    return vote(align(labellings, n_clusters), threshold, n_clusters)
+
+
+def _by_weighted_vote(labellings: Labellings, n_clusters: int, threshold: float, seed: int) -> Agreement:
+    aligned = align(labellings, n_clusters)
+    codes = _codes(list(aligned), n_clusters)
+    mode = _mode(codes, n_clusters, _weights(codes, n_clusters))
+    return _agreement(mode, aligned, codes != n_clusters, n_clusters, threshold)
+
+
+def _weights(codes: Codes, n_clusters: int) -> Counts:
+    """Return each member's mean adjusted Rand index with the other voting members, in units, at least 1."""
+    indices = np.zeros((len(codes), len(codes)))
+    for i, row in enumerate(codes):
+        scaled = _scaled(row, n_clusters)
+        for j in range(i):
+            indices[i, j] = indices[j, i] = _adjusted_rand(_table(scaled, codes[j], n_clusters))
+    others = max(1, int((codes != n_clusters).any(axis=1).sum()) - 1)
+    means = np.array([math.fsum(row) / others for row in indices])  # fsum: the same in any order of the members
+    return np.maximum(1, np.rint(means * _WEIGHT_UNITS)).astype(np.int64)
+
+
+def _adjusted_rand(table: Counts) -> float:
+    """Return the adjusted Rand index of a contingency table, in whole numbers but for the last division.
+
+    0, and not 1, where it is 0 / 0: two members that both collapsed say nothing for each other.
+    """
+    total, together, rows, columns = (
+        int((sizes * (sizes - 1) // 2).sum()) for sizes in (table.sum(), table, table.sum(axis=1), table.sum(axis=0))
+    )
+    span = (rows + columns) * total - 2 * rows * columns
+    return 2 * (together * total - rows * columns) / span if span else 0.0
 
 
 def _settled(codes: Codes, n_clusters: int) -> Codes:
@@ -170,27 +276,27 @@ def _matched(codes: Codes, reference: Codes, n_clusters: int) -> Codes:
     return matched
 
 
-def _mode(codes: Codes, n_clusters: int) -> _Mode:
-    """Return the vote of (M, N) codes; ties as in `vote`."""
+def _mode(codes: Codes, n_clusters: int, weights: Counts | None = None) -> _Mode:
+    """Return the vote of (M, N) codes; ties as in `vote`. Weights (M,) choose the label, votes stay a count."""
     n_points = codes.shape[1]
     given = sum((np.bincount(row, minlength=n_clusters + 1) for row in codes), np.zeros(n_clusters + 1, dtype=np.int64))
     rarest_first = np.argsort(given[:n_clusters], kind="stable")
     column = np.append(np.argsort(rarest_first, kind="stable"), n_clusters)
     winner, votes = np.empty(n_points, dtype=codes.dtype), np.empty(n_points, dtype=np.int64)
     for block in _blocks(n_points, n_clusters + 1):
-        table = _votes(column[codes[:, block]], n_clusters)  # (points, K)
-        best = table.argmax(axis=1)
-        winner[block] = rarest_first[best]
-        votes[block] = table[np.arange(len(best)), best]
+        table = _votes(column[codes[:, block]], n_clusters, weights)  # (points, K)
+        winner[block] = rarest_first[table.argmax(axis=1)]
+        votes[block] = (codes[:, block] == winner[block]).sum(axis=0)
     winner[votes == 0] = n_clusters
     return _Mode(winner, votes)
 
 
-def _votes(columns: npt.NDArray[np.intp], n_clusters: int) -> Counts:
+def _votes(columns: npt.NDArray[np.intp], n_clusters: int, weights: Counts | None) -> npt.NDArray[Any]:
     """Count (M, N) columns, n_clusters = no vote, into an (N, K) table."""
     n_points = columns.shape[1]
     cells = columns + (n_clusters + 1) * np.arange(n_points)
-    counts = np.bincount(cells.ravel(), minlength=n_points * (n_clusters + 1))
+    each = None if weights is None else np.repeat(weights, n_points)
+    counts = np.bincount(cells.ravel(), each, minlength=n_points * (n_clusters + 1))
     return counts.reshape(n_points, n_clusters + 1)[:, :n_clusters]
 
 
@@ -224,6 +330,222 @@ def _order_met(row: Codes, n_clusters: int) -> Codes:
     return names
 
 
+# Of who is put together with whom
+
+
+@dataclass(frozen=True)
+class _Tuples:
+    """The different tuples of labels that points have, the most frequent first.
+
+    codes (M, U) in the members' own names; counts (U,) of points with the tuple, first (U,) the first of them; index
+    (N,) the tuple of each point.
+    """
+
+    codes: Codes
+    counts: Counts
+    first: npt.NDArray[np.intp]
+    index: npt.NDArray[np.intp]
+
+
+Partition = Callable[[Codes, Counts, int, int, int], npt.NDArray[Any]]  # codes, counts, n_names, n_clusters, seed
+
+
+def _by_partition(
+    labellings: Labellings, n_clusters: int, threshold: float, seed: int, partition: Partition
+) -> Agreement:
+    """Merge the points with equal tuples of labels, part the tuples and match the members' clusters to the parts."""
+    codes, n_names = _own_codes(labellings)
+    labelled = codes != n_names
+    order = sorted(np.flatnonzero(labelled.any(axis=1)).tolist(), key=lambda member: _spelled(codes[member]))
+    tuples = _tuples(codes[order], n_names)
+    parts = _parts(tuples, n_names, n_clusters, seed, partition)
+    joined = _joined(tuples, parts, n_names, n_clusters)
+    votes = ((joined == parts) & (parts != n_clusters)).sum(axis=0)
+    aligned = np.full(codes.shape, -1, dtype=np.int64)
+    aligned[order] = _labels(joined, n_clusters)[:, tuples.index]
+    return _agreement(_Mode(parts[tuples.index], votes[tuples.index]), aligned, labelled, n_clusters, threshold)
+
+
+def _own_codes(labellings: Labellings) -> tuple[Codes, int]:
+    """Return codes whose names mean nothing, in the order in which the points meet them, and the most names any has."""
+    rows = [np.unique(row, return_inverse=True)[1] - int(row.min() < 0) for row in _rows(labellings)]
+    n_names = max(int(row.max()) + 1 for row in rows)
+    return _in_order_met(_coded(rows, n_names), n_names), n_names
+
+
+def _tuples(codes: Codes, n_names: int) -> _Tuples:
+    """Write each tuple as one number, digit by digit; before 63 bits are full the numbers are made consecutive."""
+    numbers, n_numbers = np.zeros(codes.shape[1], dtype=np.int64), 1
+    for row in codes:
+        if n_numbers * (n_names + 1) >= 1 << 63:
+            found, numbers = np.unique(numbers, return_inverse=True)
+            n_numbers = len(found)
+        numbers = numbers * (n_names + 1) + row.astype(np.int64)
+        n_numbers *= n_names + 1
+    _, first, index, counts = np.unique(numbers, return_index=True, return_inverse=True, return_counts=True)
+    order = np.argsort(-counts, kind="stable")
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    return _Tuples(codes[:, first[order]], counts[order], first[order], rank[index])
+
+
+def _parts(tuples: _Tuples, n_names: int, n_clusters: int, seed: int, partition: Partition) -> Codes:
+    """Return the part of each tuple (U,), named in the order in which the points meet them."""
+    labelled = np.flatnonzero((tuples.codes != n_names).any(axis=0))
+    parts = np.full(len(tuples.counts), n_clusters, dtype=np.min_scalar_type(n_clusters))
+    if len(labelled) <= n_clusters:
+        parts[labelled] = np.arange(len(labelled))
+    else:
+        parts[labelled] = partition(tuples.codes[:, labelled], tuples.counts[labelled], n_names, n_clusters, seed)
+    return _order_met(parts[np.argsort(tuples.first)], n_clusters)[parts]
+
+
+def _joined(tuples: _Tuples, parts: Codes, n_names: int, n_clusters: int) -> Codes:
+    """Give each member's clusters (M, U) the names of the parts: one to one first, the rest by most of their points."""
+    joined = np.empty(tuples.codes.shape, dtype=parts.dtype)
+    scaled = parts.astype(np.intp) * (n_names + 1)
+    for row, out in zip(tuples.codes, joined, strict=True):
+        cells = np.bincount(scaled + row, tuples.counts, minlength=(n_clusters + 1) * (n_names + 1))
+        table = cells.reshape(n_clusters + 1, n_names + 1)[:n_clusters, :n_names]
+        names = np.append(table.argmax(axis=0), n_clusters).astype(parts.dtype)
+        own = int(table.any(axis=0).sum())  # its names are 0 .. own - 1
+        theirs, ours = linear_sum_assignment(table[:, :own], maximize=True)
+        names[ours] = theirs
+        np.take(names, row, out=out)
+    return joined
+
+
+# By co-association
+
+
+def _linkage_parts(codes: Codes, counts: Counts, n_names: int, n_clusters: int, seed: int) -> npt.NDArray[Any]:
+    n_tuples = len(counts)
+    if n_tuples > _MAX_TUPLES:
+        raise DataError(
+            f"the points have {n_tuples:,} different tuples of labels; co-association takes at most {_MAX_TUPLES:,}, "
+            'for its memory grows with their square: take method "bipartite" or "vote", or fewer members.'
+        )
+    pairs, heights = _average_linkage(_distance_sums(codes, counts, n_names), counts)
+    a, b = pairs[np.argsort(heights, kind="stable")[: n_tuples - n_clusters]].T
+    graph = sparse.coo_array((np.ones(len(a)), (a, b)), shape=(n_tuples, n_tuples))
+    return connected_components(graph, directed=False)[1]
+
+
+def _distance_sums(codes: Codes, counts: Counts, n_names: int) -> Floats:
+    """Return M times the distance of two tuples, summed over their pairs of points (U, U).
+
+    Whole numbers where all members label all points: then linkage does not round, and equal means are equal.
+    """
+    n_members, n_tuples = codes.shape
+    incidence, labelled = _incidence(codes, n_names), (codes != n_names).astype(np.float32)
+    sums = np.empty((n_tuples, n_tuples))
+    for block in _blocks(n_tuples, n_tuples):
+        together = (incidence @ incidence[block].T.toarray()).T  # (block, U) members that put both into one cluster
+        both = np.maximum(labelled[:, block].T @ labelled, 1)  # and that label both
+        sums[block] = (n_members - n_members * together / both) * np.outer(counts[block], counts)
+    return sums
+
+
+def _average_linkage(sums: Floats, counts: Counts) -> tuple[npt.NDArray[np.intp], Floats]:
+    """Merge clusters by their mean distance, with rows that stand for several points: the chain of nearest neighbours.
+
+    Time and memory O(U^2). On a tie the row before in the chain is taken, else the first.
+
+    Args:
+        sums: (U, U) distances summed over the pairs of points of two rows; written over.
+        counts: (U,) points of each row, >= 1.
+
+    Returns:
+        The pairs that are merged (U - 1, 2), a cluster called by its first row, and their mean distances (U - 1,).
+
+    Source:
+        Murtagh, The Computer Journal 26 (1983); Muellner, arXiv:1109.2378, section 3.
+    """
+    np.fill_diagonal(sums, np.inf)
+    sizes, merged = counts.astype(np.float64), np.zeros(len(counts))  # merged: inf once a row is part of another
+    pairs, heights = np.empty((len(counts) - 1, 2), dtype=np.intp), np.empty(len(counts) - 1)
+    chain: list[int] = []
+    for step in range(len(pairs)):
+        if not chain:
+            chain.append(int(merged.argmin()))
+        while True:
+            means = sums[chain[-1]] / sizes + merged  # times the size of the last, which is the same for all
+            nearest = int(means.argmin())
+            if len(chain) > 1 and means[chain[-2]] <= means[nearest] * (1 + 1e-12):  # rounding must not make a circle
+                break
+            chain.append(nearest)
+        kept, gone = sorted((chain.pop(), chain.pop()))
+        pairs[step], heights[step] = (kept, gone), sums[kept, gone] / (sizes[kept] * sizes[gone])
+        sums[kept] += sums[gone]
+        sums[:, kept] = sums[kept]
+        sizes[kept] += sizes[gone]
+        merged[gone] = np.inf
+    return pairs, heights
+
+
+# By the graph between points and clusters
+
+
+def _spectral_parts(codes: Codes, counts: Counts, n_names: int, n_clusters: int, seed: int) -> npt.NDArray[Any]:
+    incidence = _incidence(codes, n_names)
+    n_own = incidence.shape[1]
+    if n_own > _MAX_OWN_CLUSTERS:
+        raise DataError(
+            f"the members have {n_own:,} clusters together; bipartite takes at most {_MAX_OWN_CLUSTERS:,}, for its "
+            "memory grows with their square: take fewer members or coarser ones."
+        )
+    weights = np.concatenate([np.ones(n_own), counts])
+    return _k_means(_embedded(incidence, counts, n_clusters), weights, n_clusters, seed)[n_own:]
+
+
+def _incidence(codes: Codes, n_names: int) -> sparse.csr_array:
+    """Return (U, C) with a 1 for each of the members' C clusters that a tuple lies in."""
+    members, tuples = np.nonzero(codes != n_names)
+    own = np.unique(members * n_names + codes[members, tuples], return_inverse=True)[1]
+    return sparse.csr_array((np.ones(len(own)), (tuples, own)))
+
+
+def _embedded(incidence: sparse.csr_array, counts: Counts, n_clusters: int) -> Floats:
+    """Return (C + U, K) rows of length 1, clusters before tuples: the leading eigenvectors of the normalised graph.
+
+    They are the singular vectors of B = D1^-1/2 A D2^-1/2, where D1 and D2 are the degrees of points and clusters: the
+    clusters' side from B'B (C, C), the points' side from B. Rows of length 1 need no D1 and D2 of their own, and to
+    k-means neither the signs of vectors nor rotations among equals matter.
+    """
+    degrees, roots = incidence.sum(axis=1), np.sqrt(incidence.T @ counts)  # (U,), (C,)
+    gram = (incidence.T @ (sparse.diags_array(counts / degrees) @ incidence)).toarray() / np.outer(roots, roots)
+    last = len(gram) - 1
+    values, vectors = linalg.eigh(gram, subset_by_index=(max(0, last - n_clusters + 1), last))
+    values, vectors = values[values > _ZERO], vectors[:, values > _ZERO]
+    rows = np.concatenate([vectors, incidence @ (vectors / np.outer(roots, np.sqrt(values)))])
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > _ZERO)
+
+
+def _k_means(rows: Floats, weights: Floats, n_clusters: int, seed: int) -> npt.NDArray[Any]:
+    """Return the part of each row; the start is the best of 10 runs on the first rows and some of the others."""
+    from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
+
+    half = max(_START_ROWS // 2, n_clusters)
+    some = np.r_[: min(half, len(rows)), half : len(rows) : max(1, len(rows) // half)]  # neighbours are alike
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer different rows than clusters, as `consensus` says
+        start = KMeans(n_clusters, n_init=10, random_state=seed).fit(rows[some], sample_weight=weights[some])
+        return KMeans(n_clusters, init=start.cluster_centers_, n_init=1).fit_predict(rows, sample_weight=weights)
+
+
+_METHODS: Mapping[str, Callable[[Labellings, int, float, int], Agreement]] = {
+    "vote": _by_vote,
+    "weighted-vote": _by_weighted_vote,
+    "co-association": partial(_by_partition, partition=_linkage_parts),
+    "bipartite": partial(_by_partition, partition=_spectral_parts),
+}
+
+
+# At the door, and what all share
+
+
 def _votes_needed(threshold: float, voters: int) -> int:
     """Return the least number of votes that reaches the threshold, forgiving its rounding: 0.28 of 25 is 7."""
     return int(np.ceil(threshold * voters - 1e-9))
@@ -250,22 +572,39 @@ def _n_seen(labels: npt.NDArray[Any]) -> int:
     return max(1, int(labels.max()) + 1) if labels.size and labels.dtype.kind in "iu" else 1
 
 
-def _codes(labellings: Sequence[npt.ArrayLike] | npt.NDArray[Any], n_clusters: int) -> Codes:
+def _codes(labellings: Labellings, n_clusters: int) -> Codes:
     """Check labellings and return them as (M, N) codes of the smallest type."""
-    if not isinstance(n_clusters, int | np.integer) or n_clusters < 1:
-        raise ParameterError([f"n_clusters is {n_clusters!r}; it must be an integer, at least 1."])
-    rows = [np.asarray(labels) for labels in labellings]
-    if not rows:
-        raise DataError("there are no labellings; give at least one, an array of one label a point.")
+    _check_parameters(n_clusters)
+    rows = _rows(labellings)
+    for index, row in enumerate(rows):
+        if row.max() >= n_clusters:
+            raise DataError(
+                f"labelling {index} has labels from {row.min()} to {row.max()}; they must lie in -1 .. "
+                f"{n_clusters - 1} for n_clusters = {n_clusters}, -1 meaning no label: renumber them or raise "
+                "n_clusters."
+            )
+    return _coded(rows, n_clusters)
+
+
+def _coded(rows: Sequence[npt.NDArray[Any]], n_clusters: int) -> Codes:
     codes = np.empty((len(rows), rows[0].size), dtype=np.min_scalar_type(n_clusters))
     for index, row in enumerate(rows):
-        _check(row, index, codes.shape[1], n_clusters)
         codes[index] = row  # -1 wraps around; set right in the next line
         codes[index, row < 0] = n_clusters
     return codes
 
 
-def _check(row: npt.NDArray[Any], index: int, n_points: int, n_clusters: int) -> None:
+def _rows(labellings: Labellings) -> list[npt.NDArray[Any]]:
+    """Check all that labellings must be whatever the number of clusters."""
+    rows = [np.asarray(labels) for labels in labellings]
+    if not rows:
+        raise DataError("there are no labellings; give at least one, an array of one label a point.")
+    for index, row in enumerate(rows):
+        _check(row, index, rows[0].size)
+    return rows
+
+
+def _check(row: npt.NDArray[Any], index: int, n_points: int) -> None:
     if row.ndim != 1 or row.size == 0:
         raise DataError(f"labelling {index} has shape {row.shape}; it must be (points,), with at least one point.")
     if row.size != n_points:
@@ -275,9 +614,20 @@ def _check(row: npt.NDArray[Any], index: int, n_points: int, n_clusters: int) ->
         )
     if row.dtype.kind not in "iu":
         raise DataError(f"labelling {index} is of {row.dtype}; labels must be integers: convert them with astype(int).")
-    low, high = row.min(), row.max()
-    if low < -1 or high >= n_clusters:
+    if row.min() < -1:
         raise DataError(
-            f"labelling {index} has labels from {low} to {high}; they must lie in -1 .. {n_clusters - 1} for "
-            f"n_clusters = {n_clusters}, -1 meaning no label: renumber them or raise n_clusters."
+            f"labelling {index} has labels from {row.min()} to {row.max()}; they must be at least -1, which means no "
+            "label: renumber them."
         )
+
+
+def _check_parameters(n_clusters: int = 1, threshold: float = 1.0, seed: int = 0) -> None:
+    faults = []
+    if not isinstance(n_clusters, int | np.integer) or n_clusters < 1:
+        faults.append(f"n_clusters is {n_clusters!r}; it must be an integer, at least 1.")
+    if not 0 < threshold <= 1:
+        faults.append(f"threshold is {threshold}; it must lie in (0, 1]: the share of members that must agree.")
+    if not isinstance(seed, int | np.integer) or not 0 <= seed < 1 << 32:
+        faults.append(f"seed is {seed!r}; it must be an integer in 0 .. 2^32 - 1.")
+    if faults:
+        raise ParameterError(faults)

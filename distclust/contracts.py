@@ -67,6 +67,7 @@ class Agreement:
         share: (N,) float64 in 0 .. 1, the share of voting members whose aligned label is the consensus label.
         voters: number of voting members.
         aligned: (M, N) the members' labels in the consensus' names; a row of -1 for a member without a say.
+        remarks: what else is to be said of the vote, a sentence each.
     """
 
     labels: Labels
@@ -74,6 +75,7 @@ class Agreement:
     share: npt.NDArray[np.float64]
     voters: int
     aligned: npt.NDArray[np.int64]
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,12 +87,14 @@ class Round:
         outputs: one a member, in the members' order.
         agreement: what they say together.
         seconds: wall time of the round.
+        agreed_counts: the number of agreed points after each round so far, this one included.
     """
 
     index: int
     outputs: tuple[MemberOutput, ...]
     agreement: Agreement
     seconds: float
+    agreed_counts: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -165,8 +169,17 @@ class Method(Protocol):
         """Return the parameters by name; the same parameters and data give the same run."""
         ...
 
-    def agree(self, outputs: Sequence[MemberOutput]) -> Agreement:
-        """Return what the members say together; a pure function of its argument."""
+    def agree(self, outputs: Sequence[MemberOutput], last: Round | None = None) -> Agreement:
+        """Return what the members say together; a pure function of its arguments.
+
+        Args:
+            outputs: one a member, in the members' order.
+            last: the round before, None in round 0.
+        """
+        ...
+
+    def finished(self, last: Round) -> bool:
+        """Return whether training may end after a round before all `n_rounds` are done."""
         ...
 
 

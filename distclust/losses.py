@@ -70,6 +70,27 @@ def concrete_k_means(latents: Tensor, centroids: Tensor, scores: Tensor, noise: 
     return (latents - sample @ centroids).square().sum(1).mean()
 
 
+def selected_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return the cross-entropy of the points that have a target, over the number of all points (SPC eq. (2), top).
+
+    Args:
+        logits: (N, K).
+        targets: (N,) int64, -1 = no target.
+    """
+    return torch.nn.functional.cross_entropy(logits, targets, ignore_index=-1, reduction="sum") / len(targets)
+
+
+def mean_l1(rebuilt: Tensor, original: Tensor, n_points: int) -> Tensor:
+    """Return the sum over points of their values' mean absolute error, over `n_points` (SPC eq. (2), bottom).
+
+    Args:
+        rebuilt: (n, ...).
+        original: (n, ...).
+        n_points: number of points that the sum is divided by, >= n.
+    """
+    return (rebuilt - original).abs().flatten(1).mean(1).sum() / n_points
+
+
 def squared_distances(latents: Tensor, centroids: Tensor) -> Tensor:
     """Return ||z_i - mu_k||^2, (N, K), for latents (N, D) and centroids (K, D); never below zero."""
     cross = latents @ centroids.T  # (N, K)

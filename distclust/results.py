@@ -159,6 +159,7 @@ def described(round: Round) -> dict[str, Any]:
         "round": round.index,
         "seconds": round.seconds,
         "voters": a.voters,
+        "remarks": list(a.remarks),
         **metrics.label_free(a.labels, _n_names(a), share=a.share, agreed=a.agreed, aligned=a.aligned),
         "members": [{"status": o.status, "cause": o.cause, **o.scores} for o in round.outputs],
     }
@@ -176,7 +177,7 @@ def measured(round: Round, data: Dataset, n_clusters: int) -> dict[str, Any]:
     if data.y is None or not (data.y >= 0).any():
         return found | {"with_truth": None}
     y, a = data.y, round.agreement
-    members = [metrics.score(o.labels, y, n_clusters) if o.status != "lost" else None for o in round.outputs]
+    members = [metrics.score(o.labels, y, n_clusters) if (o.labels >= 0).any() else None for o in round.outputs]
     there = [m for m in members if m is not None]
     return found | {
         "with_truth": {
@@ -242,7 +243,9 @@ def _plain(round: Round) -> dict[str, Any]:
             "share": a.share,
             "voters": a.voters,
             "aligned": narrowed(a.aligned),
+            "remarks": a.remarks,
         },
+        "agreed_counts": round.agreed_counts,
     }
 
 
@@ -253,4 +256,6 @@ def _round(plain: dict[str, Any]) -> Round:
     )
     agreement = plain["agreement"]
     wide = {name: agreement[name].astype(np.int64) for name in ("labels", "aligned")}
-    return Round(plain["index"], outputs, Agreement(**agreement | wide), plain["seconds"])
+    wide["remarks"] = tuple(agreement["remarks"])
+    counts = tuple(plain["agreed_counts"])
+    return Round(plain["index"], outputs, Agreement(**agreement | wide), plain["seconds"], counts)

@@ -26,11 +26,12 @@ _HELP = """\
 Train an ensemble of deep clusterers and write its consensus, with no argument on scikit-learn's digits.
 
 METHOD is one of:
-  combination     combination assignment and its rival partition supports (default)
+  selective       selective pseudo-label clustering: train on what the ensemble agrees on (default)
+  combination     combination assignment and its rival partition supports
 `python -m distclust.run METHOD --help` lists its parameters.
 """
 _KEYS = """\
-key=value pairs are the method's parameters (n_members is 4 unless it or a file is given), and
+key=value pairs are the method's parameters (n_members is 5 unless it or a file is given), and
   dataset=NAME    digits, blobs, moons, mnist, fashion-mnist, usps, cifar10, cifar100, cifar100-20, stl10, svhn,
                   realdisp, or the path of a .npy or .npz file
   dataset.OPTION=...   n_samples, split, imbalance, seed, ... of the dataset
@@ -39,7 +40,8 @@ key=value pairs are the method's parameters (n_members is 4 unless it or a file 
 
 examples:
   python -m distclust.run
-  python -m distclust.run combination dataset=my.npy n_clusters=8 n_members=10
+  python -m distclust.run dataset=my.npy n_clusters=8 n_members=10
+  python -m distclust.run combination dataset=usps sigma=50
   python -m distclust.run --resume runs/my-run
 """
 _INTERRUPTED = 130
@@ -205,7 +207,9 @@ def _drain(
         if new and not begun:
             folder.discard()
         raise
-    _conclude(console, found, folder)
+    if last.index + 1 < method.n_rounds:
+        console.print(f"ended after {last.index + 1} rounds: the number of agreed points grows no more")
+    _conclude(console, found, folder, method)
     return 0
 
 
@@ -231,7 +235,8 @@ def _announce(console: Console, data: Dataset, method: EnsembleClusterer, folder
     shape = " x ".join(str(side) for side in data.x.shape[1:])
     console.print(
         f"{data.name}: {len(data.x):,} points of {shape}, {method.n_clusters} clusters, "
-        f"{method.n_members} members, {method.n_rounds} rounds, seed {method.random_state}"
+        f"{method.n_members} members, {'up to ' if method.may_end_early else ''}{method.n_rounds} rounds, "
+        f"seed {method.random_state}"
     )
     console.print(f"run folder: {folder.path}", soft_wrap=True)
 
@@ -260,6 +265,8 @@ class _Lines:
 
     def round(self, round: Round) -> None:
         self._print(_round_line(round, self.method))
+        for remark in _remarks(round):
+            self._print(remark)
 
     def _print(self, line: str) -> None:
         self.console.print(line, soft_wrap=True, markup=False)
@@ -303,6 +310,8 @@ class _Bars(_Lines):
     def round(self, round: Round) -> None:
         agreed = round.agreement.agreed.mean()
         self.progress.update(self.whole, completed=round.index + 1, note=f"agreed {agreed:.1%} of points")
+        for remark in _remarks(round):
+            self._print(remark)
 
 
 def _display(console: Console, method: EnsembleClusterer, last: Round | None) -> _Lines:
@@ -322,11 +331,27 @@ def _round_line(round: Round, method: EnsembleClusterer) -> str:
     )
 
 
+def _remarks(round: Round) -> list[str]:
+    """Return what has to be said of a round: who has no vote and why."""
+    here = f"round {round.index + 1}"
+    members = [
+        f"{here}: member {index} has no vote, {output.status}: {output.cause}"
+        for index, output in enumerate(round.outputs)
+        if output.status in ("abstained", "collapsed")
+    ]
+    return members + [f"{here}: {remark}" for remark in round.agreement.remarks]
+
+
+_SHORT = {"loss": "loss {:.3g}", "cross_entropy": "cross-entropy {:.3g}", "reconstruction": "reconstruction {:.3g}"}
+
+
 def _scores(scores: Any) -> str:
-    return f"loss {scores['loss']:.3g}, {scores['effective_clusters']:.1f} clusters" if "loss" in scores else ""
+    losses = [form.format(scores[name]) for name, form in _SHORT.items() if name in scores]
+    clusters = [f"{scores['effective_clusters']:.1f} clusters"] if "effective_clusters" in scores else []
+    return ", ".join(losses + clusters)
 
 
-def _conclude(console: Console, found: dict[str, Any], folder: RunFolder) -> None:
+def _conclude(console: Console, found: dict[str, Any], folder: RunFolder, method: EnsembleClusterer) -> None:
     from rich.table import Table
 
     free, truth = found["label_free"], found["with_truth"]
@@ -345,19 +370,20 @@ def _conclude(console: Console, found: dict[str, Any], folder: RunFolder) -> Non
     if truth:
         table.add_row(f"agreed points ({free['agreed']:.1%})", "", "", *_percentages(truth["agreed_points"], truth))
     console.print(table)
-    _explain(console, found, folder)
+    _explain(console, found, folder, method)
 
 
-def _explain(console: Console, found: dict[str, Any], folder: RunFolder) -> None:
+def _explain(console: Console, found: dict[str, Any], folder: RunFolder, method: EnsembleClusterer) -> None:
     free = found["label_free"]
     say: Callable[[str], None] = lambda line: console.print(line, soft_wrap=True, markup=False)  # noqa: E731
     for index, member in enumerate(free["members"]):
         if member["status"] != "voting":
             say(f"member {index} has no vote: {member['status']}, {member['cause']}")
     if not free["voters"]:
-        say("no member has a vote, so no point has a label; try another support, or other data scaling")
+        say("no member has a vote, so no point has a label; the causes above say what to try")
+    share = "all" if method.agreement_threshold == 1 else f"at least {method.agreement_threshold:.0%} of"
     say(
-        f"all {free['voters']} voting members agree on {free['agreed']:.1%} of {found['n_samples']:,} points; "
+        f"{share} {free['voters']} voters agree on {free['agreed']:.1%} of {found['n_samples']:,} points; "
         f"on average {free['agreement']:.1%} of them stand behind a point's label"
     )
     if found["with_truth"]:

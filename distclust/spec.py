@@ -18,8 +18,8 @@ from distclust.parameters import check, declared, plain_value
 if TYPE_CHECKING:
     from distclust.methods.base import EnsembleClusterer
 
-BASE = {"method": "combination", "dataset": "digits"}
-MAIN_JOB = {**BASE, "n_members": 4}  # what runs without a file
+BASE = {"method": "selective", "dataset": "digits"}
+MAIN_JOB = {**BASE, "n_members": 5}  # what runs without a file
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -58,11 +58,15 @@ class Counting:
     die_always: tuple = ()
     wrong_input: bool = False
     slow: float = 0.0
+    ends_after: int = 99  # a round
 
     def member(self, shape, index, device="cpu"):
         return CountingMember(self, index)
 
-    def agree(self, outputs):
+    def finished(self, last):
+        return last.index == self.ends_after
+
+    def agree(self, outputs, last=None):
         labellings = [o.labels if o.status == "voting" else np.full_like(o.labels, -1) for o in outputs]
         return vote(align(labellings, 3))
 
@@ -126,6 +130,18 @@ def test_rounds_are_a_plain_loop_over_members(x):
         assert round.index == index
         assert np.array_equal(round.agreement.labels, agreed.labels)
         assert [o.scores for o in round.outputs] == [o.scores for o in outputs]
+
+
+def test_a_method_may_finish_early_and_is_not_taken_up_again(x):
+    found = drained(Counting(ends_after=1), x, LocalPool())
+    assert [round.index for round in found] == [0, 1]
+    assert drained(Counting(ends_after=1), x, LocalPool(), resume=found[-1]) == []
+
+
+def test_a_round_knows_the_agreed_counts_of_all_rounds_before(x):
+    found = drained(Counting(), x, LocalPool())
+    counts = [int(round.agreement.agreed.sum()) for round in found]
+    assert [round.agreed_counts for round in found] == [tuple(counts[: n + 1]) for n in range(4)]
 
 
 def test_members_that_ignore_the_agreement_are_not_sent_it(x):

@@ -176,6 +176,95 @@ def test_a_cold_concrete_sample_is_a_draw_from_the_posterior():
     assert float(found) == pytest.approx(float(expected), abs=0.02)
 
 
+def cross_entropy(logits, target):
+    return logits.exp().sum().log() - logits[target]
+
+
+def some_targets(n, k, seed):
+    """Random targets, (n,), about half of them -1 = none."""
+    rng = np.random.default_rng(seed)
+    return torch.from_numpy(np.where(rng.random(n) < 0.5, -1, rng.integers(0, k, size=n)))
+
+
+@settings(max_examples=25, deadline=None)
+@given(sizes)
+def test_selected_cross_entropy(size):
+    n, k, _, seed = size
+    targets = some_targets(n, k, seed)
+
+    def twin(logits):
+        total = 0 * logits.sum()
+        for i in range(n):
+            if targets[i] >= 0:
+                total = total + cross_entropy(logits[i], int(targets[i]))
+        return total / n
+
+    assert_same(lambda logits: losses.selected_cross_entropy(logits, targets), twin, normal((n, k), seed + 1))
+
+
+@settings(max_examples=25, deadline=None)
+@given(sizes, st.sampled_from([torch.float32, torch.float64]))
+def test_selected_cross_entropy_without_any_target_is_zero_and_teaches_nothing(size, dtype):
+    n, k, _, seed = size
+    logits = normal((n, k), seed).to(dtype).requires_grad_()
+    found = losses.selected_cross_entropy(logits, torch.full((n,), -1))
+    found.backward()
+    assert found.item() == 0
+    assert logits.grad.tolist() == [[0] * k] * n
+
+
+@settings(max_examples=25, deadline=None)
+@given(sizes, st.integers(0, 5))
+def test_selected_cross_entropy_divides_by_all_points(size, more):
+    n, k, _, seed = size
+    logits, targets = normal((n, k), seed), some_targets(n, k, seed)
+    alone = losses.selected_cross_entropy(logits, targets)
+    logits = torch.cat((logits, 1e3 * normal((more, k), seed + 1))).requires_grad_()
+    among = losses.selected_cross_entropy(logits, torch.cat((targets, torch.full((more,), -1))))
+    torch.testing.assert_close(among, alone * n / (n + more))
+    among.backward()
+    assert not logits.grad[n:].any()  # what has no target has no say
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 6), st.lists(st.integers(1, 4), min_size=1, max_size=3), st.integers(0, 6), st.integers(0, 2**31))
+def test_mean_l1(n, shape, more, seed):
+    n_points = max(n + more, 1)
+
+    def twin(rebuilt, original):
+        total = 0 * (rebuilt.sum() + original.sum())
+        for i in range(n):
+            values = zip(rebuilt[i].flatten(), original[i].flatten(), strict=True)
+            total = total + sum((a - b).abs() for a, b in values) / math.prod(shape)
+        return total / n_points
+
+    rebuilt, original = normal((n, *shape), seed), normal((n, *shape), seed + 1)
+    assert_same(lambda a, b: losses.mean_l1(a, b, n_points), twin, rebuilt, original)
+    assert float(losses.mean_l1(rebuilt, rebuilt, n_points)) == 0
+
+
+@settings(max_examples=25, deadline=None)
+@given(sizes)
+def test_both_terms_together_are_the_selective_loss(size):
+    n, k, d, seed = size
+    targets, original = some_targets(n, k, seed), normal((n, d), seed)
+
+    def loss(logits, rebuilt):
+        rest = targets < 0
+        return losses.selected_cross_entropy(logits, targets) + losses.mean_l1(rebuilt[rest], original[rest], n)
+
+    def twin(logits, rebuilt):  # SPC eq. (2) of one member
+        total = 0 * (logits.sum() + rebuilt.sum())
+        for i in range(n):
+            if targets[i] >= 0:
+                total = total + cross_entropy(logits[i], int(targets[i]))
+            else:
+                total = total + sum((rebuilt[i, j] - original[i, j]).abs() for j in range(d)) / d
+        return total / n
+
+    assert_same(loss, twin, normal((n, k), seed + 1), normal((n, d), seed + 2))
+
+
 @settings(max_examples=50, deadline=None)
 @given(sizes)
 def test_squared_distances(size):

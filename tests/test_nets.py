@@ -203,6 +203,10 @@ def unit(x):
     return (x - x.min()) / (x.max() - x.min())
 
 
+def symmetric(x):
+    return 2 * unit(x) - 1
+
+
 def standard(x):
     x = x.astype(np.float64)
     axes = (0, *range(2, x.ndim))
@@ -214,7 +218,9 @@ SHAPES = [(30, 3, 6, 5), (30, 4, 7), (30, 6)]
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize(("how", "twin"), [("unit", unit), ("standard", standard), ("none", lambda x: x)])
+@pytest.mark.parametrize(
+    ("how", "twin"), [("unit", unit), ("symmetric", symmetric), ("standard", standard), ("none", lambda x: x)]
+)
 def test_scaling_equals_numpy(how, twin, shape, dtype):
     x = data(shape, dtype)
     found = scaled(x, how)
@@ -228,6 +234,15 @@ def test_auto_is_unit_for_images_and_standard_for_the_rest(shape):
     assert torch.equal(scaled(x, "auto"), scaled(x, "unit" if len(shape) == 4 else "standard"))
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(("how", "least"), [("unit", 0), ("symmetric", -1)])
+def test_the_least_value_of_all_and_the_greatest_meet_the_ends(how, least, shape):
+    x = data(shape, np.float32)
+    found = scaled(x, how).flatten()
+    assert (int(found.argmin()), int(found.argmax())) == (x.argmin(), x.argmax())  # over all channels, not in each
+    assert [float(found.min()), float(found.max())] == pytest.approx([least, 1], abs=1e-6)
+
+
 @settings(max_examples=15, deadline=None)
 @given(st.integers(4097, 13_000), st.floats(-1e3, 1e3), st.floats(1e-2, 1e2), st.booleans())
 def test_blocks_equal_the_whole(n, mean, spread, sort):
@@ -239,6 +254,9 @@ def test_blocks_equal_the_whole(n, mean, spread, sort):
     fitted.fit(torch.from_numpy(x), "unit")
     assert fitted.offset.flatten().tolist() == [x.min()] * 2
     np.testing.assert_allclose(fitted.factor.flatten(), 1 / (float(x.max()) - float(x.min())), rtol=1e-6)
+    fitted.fit(torch.from_numpy(x), "symmetric")
+    np.testing.assert_allclose(fitted.offset.flatten(), (float(x.max()) + float(x.min())) / 2, rtol=1e-6)
+    np.testing.assert_allclose(fitted.factor.flatten(), 2 / (float(x.max()) - float(x.min())), rtol=1e-6)
 
 
 @pytest.mark.parametrize("value", [0.0, 0.1, -3.7e5])
@@ -248,7 +266,8 @@ def test_a_constant_channel_becomes_zero(value):
     found = scaled(x, "standard")
     assert not found[:, 1].any()
     np.testing.assert_allclose(found.std(0, unbiased=False), [1, 0, 1], rtol=1e-4)
-    assert not scaled(np.full((9, 1, 4, 4), value, np.float32), "unit").any()
+    for how in ("unit", "symmetric"):
+        assert not scaled(np.full((9, 1, 4, 4), value, np.float32), how).any()
 
 
 @pytest.mark.parametrize("how", ["unit", "standard"])

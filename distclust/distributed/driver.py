@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 
 from distclust.contracts import Array, Method, Pool, Round
+from distclust.distributed.pool import threads
 from distclust.errors import MembersLost
 
 
@@ -13,6 +14,7 @@ def rounds(method: Method, x: Array, pool: Pool, *, resume: Round | None = None)
     """Train an ensemble round by round.
 
     Each round, every member trains on its own, their labellings become one agreement, and the agreement is yielded.
+    It ends after the method's number of rounds, or when the method says that it has finished.
     The next round starts when the next Round is asked for, so whoever drains this has time to store the last one.
 
     Args:
@@ -28,12 +30,17 @@ def rounds(method: Method, x: Array, pool: Pool, *, resume: Round | None = None)
         MembersLost: no member survived a round.
     """
     pool.open(method, x, resume)
-    agreed = None if resume is None else resume.agreement
-    for index in range(0 if resume is None else resume.index + 1, method.n_rounds):
+    last = resume
+    for index in range(0 if last is None else last.index + 1, method.n_rounds):
+        if last is not None and method.finished(last):
+            return
         start = time.perf_counter()
-        outputs = pool.advance(agreed if method.trains_on_agreement else None, index)
+        outputs = pool.advance(last.agreement if last and method.trains_on_agreement else None, index)
         causes = {m: o.cause for m, o in enumerate(outputs) if o.status == "lost"}
         if len(causes) == len(outputs):
             raise MembersLost(causes)
-        agreed = method.agree(outputs)
-        yield Round(index, tuple(outputs), agreed, time.perf_counter() - start)
+        with threads(1):  # so that its sums do not depend on the machine
+            agreement = method.agree(outputs, last)
+        counts = (*(last.agreed_counts if last else ()), int(agreement.agreed.sum()))
+        last = Round(index, tuple(outputs), agreement, time.perf_counter() - start, counts)
+        yield last

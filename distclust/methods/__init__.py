@@ -10,14 +10,20 @@ from distclust.errors import UnknownNameError
 if TYPE_CHECKING:
     from distclust.methods.base import EnsembleClusterer
     from distclust.methods.combination import CombinationAssignment
+    from distclust.methods.selective import SelectivePseudoLabel
 
-__all__ = ["METHODS", "CombinationAssignment", "EnsembleClusterer", "method_class"]
+__all__ = ["METHODS", "CombinationAssignment", "EnsembleClusterer", "SelectivePseudoLabel", "method_class"]
 
 # name in YAML and on the command line -> (module, class, what it is)
 METHODS = {
+    "selective": ("selective", "SelectivePseudoLabel", "selective pseudo-label clustering"),
     "combination": ("combination", "CombinationAssignment", "combination assignment and its rival partition supports"),
 }
-_HOME = {"EnsembleClusterer": "base", "CombinationAssignment": "combination"}
+_HOME = {
+    "CombinationAssignment": "combination",
+    "EnsembleClusterer": "base",
+    "SelectivePseudoLabel": "selective",
+}
 
 
 def method_class(name: str) -> type[EnsembleClusterer]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
@@ -22,6 +23,7 @@ from distclust.errors import DataError, ParameterError
 from distclust.parameters import check, declared
 
 BLOCK = 4096  # points at a time when a network is only read
+_COLLAPSED = 0.99  # a member is collapsed when one cluster holds this share of all points
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -46,6 +48,7 @@ class EnsembleClusterer(ClusterMixin, BaseEstimator):
     """
 
     trains_on_agreement: ClassVar[bool] = False
+    may_end_early: ClassVar[bool] = False  # whether `finished` may say so before all rounds are done
 
     n_clusters: Annotated[int, Field(ge=2, description="number of clusters")] = 10
     n_members: Annotated[int, Field(ge=1, description="number of members of the ensemble")] = 1
@@ -125,10 +128,18 @@ class EnsembleClusterer(ClusterMixin, BaseEstimator):
             raise ParameterError(faults)
         return type(self)(**values)
 
-    def agree(self, outputs: Sequence[MemberOutput]) -> Agreement:
+    def agree(self, outputs: Sequence[MemberOutput], last: Round | None = None) -> Agreement:
         """Align the labellings of the members that have a say and take their vote."""
         labellings = np.stack([o.labels if o.status == "voting" else np.full_like(o.labels, -1) for o in outputs])
         return vote(align(labellings, self.n_clusters), self.agreement_threshold, self.n_clusters)
+
+    def names(self, output: MemberOutput, aligned: Labels) -> Labels:
+        """Return the consensus' name for each of a member's clusters, (K,), for prediction; -1 throughout = no say."""
+        return renaming(output.labels, aligned, self.n_clusters)
+
+    def finished(self, last: Round) -> bool:
+        """Return whether training may end early; see `contracts.Method`."""
+        return False
 
     def adopt(self, method: Self, x: Array, last: Round, states: Sequence[State | None]) -> Self:
         """Take up the result of a run as this estimator's fitted state.
@@ -145,9 +156,7 @@ class EnsembleClusterer(ClusterMixin, BaseEstimator):
         self.last_round_ = last
         self.n_features_in_ = int(x.shape[1])
         self.shape_ = tuple(x.shape[1:])
-        self.names_ = np.stack(
-            [_names(o.labels, a, method.n_clusters) for o, a in zip(last.outputs, last.agreement.aligned, strict=True)]
-        )
+        self.names_ = np.stack([method.names(o, a) for o, a in zip(last.outputs, last.agreement.aligned, strict=True)])
         self.members_ = [
             None if state is None else revived(method.member(self.shape_, index), state)
             for index, state in enumerate(states)
@@ -196,8 +205,28 @@ class EnsembleClusterer(ClusterMixin, BaseEstimator):
         return torch.cat(blocks).double().numpy()
 
 
-def _names(labels: Labels, aligned: Labels, n_clusters: int) -> Labels:
-    """Return the aligned name of each of a member's clusters, (K,); clusters without points get the names left over."""
+def collapse(output: MemberOutput) -> MemberOutput:
+    """Return a member's output with its largest cluster among the scores, marked if that holds nearly all points."""
+    largest = float(np.bincount(output.labels).max() / len(output.labels))
+    scores = {**output.scores, "largest_cluster": largest}
+    if largest < _COLLAPSED:
+        return replace(output, scores=scores)
+    cause = f"one cluster holds {largest:.1%} of all points"
+    return replace(output, scores=scores, status="collapsed", cause=cause)
+
+
+def batches(order: Array, batch_size: int) -> list[Array]:
+    """Return the order (N,) cut into nearly equal batches: as few as keep to `batch_size`, none of a single point."""
+    return np.array_split(order, n_batches(len(order), batch_size))
+
+
+def n_batches(n_samples: int, batch_size: int) -> int:
+    """Return the number of batches that `batches` makes."""
+    return max(1, min(math.ceil(n_samples / batch_size), n_samples // 2))
+
+
+def renaming(labels: Labels, aligned: Labels, n_clusters: int) -> Labels:
+    """Return the aligned name of each cluster of a labelling, (K,); clusters without points get the names left over."""
     if (aligned < 0).all():
         return np.full(n_clusters, -1, np.int64)
     names = np.full(n_clusters, -1, np.int64)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from distclust import assign, losses
 from distclust.contracts import Agreement, Array, MemberOutput, State
 from distclust.errors import DataError
-from distclust.methods.base import BLOCK, EnsembleClusterer
+from distclust.methods.base import BLOCK, EnsembleClusterer, batches, collapse, n_batches
 from distclust.metrics import effective_clusters
 from distclust.nets import Scaling, build, build_decoder
 from distclust.seeding import generator, integer, torch_generator, torch_stream
@@ -37,7 +37,6 @@ Support = Literal[
     "none",
 ]
 
-_COLLAPSED = 0.99  # a member is collapsed when one cluster holds this share of all points
 _INIT_POINTS = 10_000  # points that k-means sees at the start
 _INIT_TRIALS = 10  # runs of k-means of which the tightest is taken
 _MIN_STEPS = 500  # optimiser steps that n_epochs="auto" makes sure of on small data
@@ -121,7 +120,7 @@ class CombinationAssignment(EnsembleClusterer):
         """Return the number of epochs of the whole run."""
         if self.n_epochs != "auto":
             return self.n_epochs
-        return max(10, self.n_rounds, math.ceil(_MIN_STEPS / _n_batches(n_samples, self.batch_size)))
+        return max(10, self.n_rounds, math.ceil(_MIN_STEPS / n_batches(n_samples, self.batch_size)))
 
     def epochs(self, n_samples: int, round: int) -> range:
         """Return the epochs that fall into a round."""
@@ -214,12 +213,8 @@ class CombinationMember:
             self._estimate_covariances(x, labels)
             labels = self._look(x)  # by the new shapes, as prediction will see them
         found = labels.cpu().numpy()
-        largest = float(np.bincount(found).max() / len(found))
-        scores = {"loss": loss, "effective_clusters": float(effective_clusters(found)), "largest_cluster": largest}
-        if largest >= _COLLAPSED:
-            cause = f"one cluster holds {largest:.1%} of all points"
-            return MemberOutput(found, None, scores, "collapsed", cause)
-        return MemberOutput(found, None, scores)
+        scores = {"loss": loss, "effective_clusters": float(effective_clusters(found))}
+        return collapse(MemberOutput(found, None, scores))
 
     def predict_proba(self, x: Tensor) -> Tensor:
         """Return softmax(-cost), (N, K): the posterior under equal shares; its greatest is the nearest centroid."""
@@ -308,13 +303,13 @@ class CombinationMember:
 
     def _set_learning_rate(self, epoch: int, step: int, n_samples: int) -> None:
         if self.settings.schedule == "cosine":
-            steps = _n_batches(n_samples, self.settings.batch_size)
+            steps = n_batches(n_samples, self.settings.batch_size)
             done = (epoch + step / steps) / self.settings.total_epochs(n_samples)
             for group in self.optimiser.param_groups:
                 group["lr"] = self.settings.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
 
     def _batches(self, x: Tensor, order: Array) -> Iterator[Tensor]:
-        for part in np.array_split(order, _n_batches(len(order), self.settings.batch_size)):
+        for part in batches(order, self.settings.batch_size):
             yield x[torch.from_numpy(part).to(x.device)]
 
     def _look(self, x: Tensor) -> Tensor:
@@ -363,11 +358,6 @@ def equidistant(centres: Array) -> Array:
     seen = spread > 1e-9 * max(spread[0], 1e-300)
     corners = left[:, seen] @ right[seen]
     return corners / max(corners.std(), 1e-12)
-
-
-def _n_batches(n_samples: int, batch_size: int) -> int:
-    """Return the number of nearly equal batches: as few as keep to `batch_size`, but none of a single point."""
-    return max(1, min(math.ceil(n_samples / batch_size), n_samples // 2))
 
 
 # One loss a support: what Section 3 and its rivals in Section 4 minimise on a batch of raw values xb.

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from distclust.nets.scaling import Scaling
+from distclust.nets.autoencoder import (
+    Autoencoder,
+    ImageDecoder,
+    ImageEncoder,
+    PseudoClassifier,
+    SeriesEncoder,
+    build_autoencoder,
+    default_latent_dim,
+)
+from distclust.nets.scaling import Scaling, ScalingName
 from distclust.nets.small import (
     ConvDecoder,
     ConvEncoder,
@@ -15,13 +24,21 @@ from distclust.nets.small import (
 )
 
 __all__ = [
+    "Autoencoder",
     "ConvDecoder",
     "ConvEncoder",
+    "ImageDecoder",
+    "ImageEncoder",
     "MLPEncoder",
+    "PseudoClassifier",
     "Scaling",
+    "ScalingName",
+    "SeriesEncoder",
     "WindowDecoder",
     "WindowEncoder",
     "build",
+    "build_autoencoder",
     "build_decoder",
+    "default_latent_dim",
     "encoder_names",
 ]

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-ScalingName = Literal["auto", "unit", "standard", "none"]
+ScalingName = Literal["auto", "unit", "symmetric", "standard", "none"]
 _BLOCK = 4096  # rows at a time, so that memory-mapped data is never loaded whole
 
 
@@ -36,16 +36,17 @@ class Scaling(nn.Module):
 
         Args:
             x: (N, *in_shape), any real type.
-            how: "unit" maps the least value of all to 0 and the greatest to 1; "standard" gives each channel (or each
-                feature of a vector) mean 0 and standard deviation 1; "none" leaves the values; "auto" is "unit" for
-                images and "standard" for the rest.
+            how: "unit" maps the least value of all to 0 and the greatest to 1; "symmetric" to -1 and 1; "standard"
+                gives each channel (or each feature of a vector) mean 0 and standard deviation 1; "none" leaves the
+                values; "auto" is "unit" for images and "standard" for the rest.
         """
         how = ("unit" if x.ndim == 4 else "standard") if how == "auto" else how
-        if how == "unit":
+        if how in ("unit", "symmetric"):
             low = min(float(block.min()) for block in x.split(_BLOCK))
             high = max(float(block.max()) for block in x.split(_BLOCK))
-            self.offset.fill_(low)
-            self.factor.fill_(1 / (high - low) if high > low else 1.0)
+            width = high - low if high > low else 1.0
+            self.offset.fill_(low if how == "unit" else (low + high) / 2)
+            self.factor.fill_(1 / width if how == "unit" else 2 / width)
         elif how == "standard":
             mean, variance = _moments(x)
             self.offset.copy_(mean.reshape(self.offset.shape))

@@ -1,0 +1,385 @@
+"""Selective pseudo-label clustering (SPC).
+
+Mahon & Lukasiewicz, *Selective Pseudo-Label Clustering*, KI 2021. Equations, sections and tables are the paper's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from distclust import losses
+from distclust.consensus import rename
+from distclust.contracts import Agreement, Array, Labels, MemberOutput, Round, State, Status
+from distclust.errors import RunError
+from distclust.labelling import Collapsed, NoCut, label
+from distclust.methods.base import BLOCK, EnsembleClusterer, batches, collapse, n_batches, renaming
+from distclust.metrics import effective_clusters
+from distclust.nets import PseudoClassifier, Scaling, ScalingName, build_autoencoder, default_latent_dim
+from distclust.seeding import generator, integer, torch_generator, torch_stream
+
+# Table 2 and Section 5.1: what differs from the full method. In the paper's table the short names of A1 and A2 are
+# crossed; these follow the long descriptions in its text.
+ABLATIONS: dict[str, dict[str, Any]] = {
+    "A1": {"train_on": "own"},  # every member on its own labels of all points
+    "A2": {"train_on": "consensus"},  # all members on the consensus labels of all points
+    # One member always agrees with itself, so that agreement cannot end its training: the rounds are counted.
+    "A3": {"n_members": 1, "n_rounds": 10, "patience": 10},  # no ensemble
+    "A4": {  # pseudo-labels only
+        "n_members": 1,
+        "n_rounds": 10,
+        "patience": 10,
+        "pretrain_epochs": 0,
+        "reconstruction_weight": 0.0,
+    },
+    "A5": {"n_members": 1, "n_rounds": 1},  # UMAP and autoencoder
+    "A6": {"n_members": 1, "n_rounds": 1, "encoder": "none"},  # UMAP alone
+}
+
+_PRETRAIN_EPOCHS, _PRETRAIN_STEPS = 10, 1400  # at least, where pretrain_epochs is "auto"
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class SelectivePseudoLabel(EnsembleClusterer):
+    """An ensemble of autoencoders that trains on the labels its members agree on (Algorithm 1).
+
+    Each member is pretrained as an autoencoder and labels the points by clustering its latents. The labellings are
+    aligned; where all members agree, the label becomes a target for all of them, elsewhere they reconstruct, eq. (2).
+    Then they label again, until the number of agreed points grows no more.
+
+    Args:
+        n_clusters: number of clusters K, >= 2.
+        n_members: number of members M; 1 is the paper's ablation without an ensemble.
+        agreement_threshold: share of the voting members that must agree for a point to count as agreed, in (0, 1];
+            the paper's is 1.
+        random_state: the seed; the same seed gives the same labels.
+        labelling: how latents become labels, see `labelling.label`.
+        concatenation: cluster the concatenation of all members' latents too, and let it vote as one more member.
+        train_on: the targets. "agreed": the consensus labels of the agreed points; "consensus": those of all points;
+            "own": every member's own labels of all points.
+        reconstruct: which points are reconstructed while there are targets: "unagreed", those without a target, as in
+            eq. (2), or "all", as in the authors' program.
+        reconstruction_weight: weight of the reconstruction against the cross-entropy.
+        encoder: autoencoder, "conv", "mlp", "window" or "auto", see `nets.build_autoencoder`; or "none": no network,
+            the scaled data itself.
+        latent_dim: dimension of the latents; "auto" is 20 for small data points, else 50.
+        latent_noise: standard deviation of the noise that is added to the latents in training.
+        scaling: how raw values are scaled, see `nets.Scaling`; "auto" is -1 .. 1 for images, else "standard".
+        pretrain_epochs: passes over the data before the first labelling; "auto" is 10 as in the authors' program, more
+            on small data, for 1,400 optimiser steps.
+        epochs: passes over the data in each later round; 8 in the authors' program.
+        n_rounds: labellings at most, >= 1.
+        patience: rounds without more agreed points than ever before, after which training ends.
+        batch_size: points a batch.
+        learning_rate: of Adam.
+        n_neighbors: of UMAP; "auto" is 30 N / 70,000 as in the paper, at least 10.
+        min_cluster_size: points that make a cluster in HDBSCAN's tree; "auto" is N / 2K as in the authors' program.
+
+    Attributes: as in `EnsembleClusterer`.
+    """
+
+    trains_on_agreement = True
+    may_end_early = True
+
+    n_members: Annotated[int, Field(ge=1, description="number of members of the ensemble")] = 15
+    labelling: Annotated[
+        Literal["umap-hdbscan", "umap-gmm", "umap-k-means", "hdbscan", "gmm", "k-means"],
+        Field(description="how latents become labels"),
+    ] = "umap-hdbscan"
+    concatenation: Annotated[bool, Field(description="let the concatenation of all latents vote too")] = True
+    train_on: Annotated[Literal["agreed", "consensus", "own"], Field(description="the targets")] = "agreed"
+    reconstruct: Annotated[
+        Literal["unagreed", "all"], Field(description="which points are reconstructed beside targets")
+    ] = "unagreed"
+    reconstruction_weight: Annotated[
+        float, Field(ge=0, allow_inf_nan=False, description="weight of the reconstruction")
+    ] = 1.0
+    encoder: Annotated[Literal["auto", "conv", "mlp", "window", "none"], Field(description="network")] = "auto"
+    latent_dim: Annotated[
+        Literal["auto"] | Annotated[int, Field(ge=1)], Field(description="dimension of the latents")
+    ] = "auto"
+    latent_noise: Annotated[
+        float, Field(ge=0, allow_inf_nan=False, description="standard deviation of the noise on the latents")
+    ] = 1.5
+    scaling: Annotated[
+        Literal["auto", "unit", "symmetric", "standard", "none"], Field(description="how raw values are scaled")
+    ] = "auto"
+    pretrain_epochs: Annotated[
+        Literal["auto"] | Annotated[int, Field(ge=0)],
+        Field(description="passes over the data before the first labelling"),
+    ] = "auto"
+    epochs: Annotated[int, Field(ge=1, description="passes over the data in each later round")] = 8
+    n_rounds: Annotated[int, Field(ge=1, description="labellings at most")] = 30
+    patience: Annotated[int, Field(ge=1, description="rounds without more agreed points before the end")] = 2
+    batch_size: Annotated[int, Field(ge=2, description="points a batch")] = 64
+    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False, description="of Adam")] = 1e-3
+    n_neighbors: Annotated[
+        Literal["auto"] | Annotated[int, Field(ge=2)], Field(description="neighbours that UMAP looks at")
+    ] = "auto"
+    min_cluster_size: Annotated[
+        Literal["auto"] | Annotated[int, Field(ge=2)], Field(description="points that make a cluster in HDBSCAN's tree")
+    ] = "auto"
+
+    def member(self, shape: tuple[int, ...], index: int, device: str = "cpu") -> SelectiveMember:
+        """Return a new member; see `contracts.Method`."""
+        return SelectiveMember(self, shape, index, device)
+
+    def agree(self, outputs: Sequence[MemberOutput], last: Round | None = None) -> Agreement:
+        """Align the labellings, that of the concatenated latents among them, and take their vote.
+
+        The clusters keep the names of the round before, so that the pseudo-classifiers' targets do.
+        """
+        extra = self._concatenated(outputs, 0 if last is None else last.index + 1)
+        agreement = super().agree([*outputs, *extra])
+        remarks = tuple(f"the concatenation of all latents has no vote: {o.cause}" for o in extra if o.cause)
+        labels, aligned = agreement.labels, agreement.aligned[: len(outputs)]
+        if last is not None:
+            kept = rename(labels, last.agreement.labels, self.n_clusters)
+            names = np.append(renaming(labels, kept, self.n_clusters), -1)  # its last is the name of "no label"
+            labels, aligned = kept, names[aligned]
+        agreed = agreement.agreed
+        if agreement.voters < 2 <= len(outputs):
+            agreed = np.zeros_like(agreed)
+            remarks += ("no point counts as agreed on: there is no second voter to agree with",)
+        return replace(agreement, labels=labels, agreed=agreed, aligned=aligned, remarks=remarks)
+
+    def names(self, output: MemberOutput, aligned: Labels) -> Labels:
+        """Return the names of a pseudo-classifier's outputs, which are the consensus' own; see `EnsembleClusterer`."""
+        return np.full(self.n_clusters, -1) if output.status == "lost" else np.arange(self.n_clusters)
+
+    def finished(self, last: Round) -> bool:
+        """Return whether the number of agreed points has stopped growing; no true label is asked."""
+        counts = last.agreed_counts
+        best = int(np.argmax(counts))
+        return len(counts) - 1 - best >= self.patience
+
+    def n_epochs(self, round: int, n_samples: int) -> int:
+        """Return the number of passes over the data in a round."""
+        if round > 0:
+            return self.epochs
+        if self.pretrain_epochs != "auto":
+            return self.pretrain_epochs
+        return max(_PRETRAIN_EPOCHS, math.ceil(_PRETRAIN_STEPS / n_batches(n_samples, self.batch_size)))
+
+    def clustered(self, latents: Array, member: int, round: int) -> Labels:
+        """Return the labels of latents (N, D) on the stream of a member and round.
+
+        Raises:
+            NoCut: no level of the tree gives exactly n_clusters clusters.
+            Collapsed: there are fewer distinct latents than clusters.
+        """
+        return label(
+            latents,
+            self.n_clusters,
+            by=self.labelling,
+            seed=integer(self.random_state, "labelling", member=member, round=round),
+            n_neighbors=None if self.n_neighbors == "auto" else self.n_neighbors,
+            min_cluster_size=None if self.min_cluster_size == "auto" else self.min_cluster_size,
+        )
+
+    def _faults(self, values: dict[str, Any], x: Array) -> list[str]:
+        faults = super()._faults(values, x)
+        if values["encoder"] == "none":
+            if values["n_rounds"] > 1:
+                faults.append(
+                    f"encoder='none' cannot be used with n_rounds={values['n_rounds']}: without a network there is "
+                    f"nothing to train on pseudo-labels. Give n_rounds=1, or an encoder."
+                )
+        else:
+            with torch.device("meta"):  # refuses a shape that it cannot take, before any worker starts
+                build_autoencoder(values["encoder"], x.shape[1:], 1)
+        return faults
+
+    def _concatenated(self, outputs: Sequence[MemberOutput], round: int) -> list[MemberOutput]:
+        """Return the output of the voter on the concatenated latents, if it has one to give."""
+        latents = [o.latents for o in outputs if o.latents is not None]
+        if not self.concatenation or len(latents) < 2:
+            return []
+        try:
+            labels = self.clustered(np.concatenate(latents, axis=1), self.n_members, round)
+        except (NoCut, Collapsed) as error:
+            labels = np.full(len(latents[0]), -1, np.int64)
+            return [MemberOutput(labels, status="abstained", cause=str(error))]
+        return [MemberOutput(labels)]
+
+
+class SelectiveNet(nn.Module):
+    """Scaling, autoencoder and pseudo-classifier: f, g and h of Section 3.1.
+
+    Args:
+        settings: the method's checked parameters.
+        shape: shape of one data point.
+        index: of the member, for its random streams.
+    """
+
+    trained: Tensor
+
+    def __init__(self, settings: SelectivePseudoLabel, shape: tuple[int, ...], index: int) -> None:
+        super().__init__()
+        self.scaling = Scaling(shape)
+        self.bare = settings.encoder == "none"
+        latent_dim = _latent_dim(settings, shape)
+        with torch_stream(settings.random_state, "autoencoder weights", member=index):
+            if not self.bare:
+                self.autoencoder = build_autoencoder(settings.encoder, shape, latent_dim)
+            self.classifier = PseudoClassifier(latent_dim, settings.n_clusters)
+        self.register_buffer("trained", torch.zeros((), dtype=torch.bool))  # whether the classifier has seen a target
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Return the latents (N, D) of raw values (N, *shape)."""
+        scaled = self.scaling(x)
+        return scaled.flatten(1) if self.bare else self.autoencoder.encoder(scaled)
+
+
+class SelectiveMember:
+    """One autoencoder with its pseudo-classifier and their optimiser.
+
+    Args:
+        settings: the method's checked parameters.
+        shape: shape of one data point.
+        index: of the member, for its random streams.
+        device: where it computes.
+    """
+
+    def __init__(self, settings: SelectivePseudoLabel, shape: tuple[int, ...], index: int, device: str = "cpu") -> None:
+        self.settings, self.index, self.device = settings, index, device
+        self.net = SelectiveNet(settings, shape, index).to(device)
+        if len(shape) == 3:
+            self.net = self.net.to(memory_format=torch.channels_last)
+        self.optimiser = torch.optim.Adam(self.net.parameters(), lr=settings.learning_rate, fused=True)
+        self.own: Labels | None = None  # labels of the round before, where they are the targets
+
+    def advance(self, x: Tensor, agreed: Agreement | None, round: int) -> MemberOutput:
+        """Train for one round, on what the ensemble agreed on if there is anything, and label all points."""
+        if round == 0:
+            self.net.scaling.fit(x, _scaling(self.settings, x))
+        scores = self._train(x, self._targets(agreed, len(x)), round)
+        latents = self._latents(x)
+        try:
+            labels = self.settings.clustered(latents, self.index, round)
+        except (NoCut, Collapsed) as error:
+            self.own = None
+            status: Status = "abstained" if isinstance(error, NoCut) else "collapsed"
+            return MemberOutput(np.full(len(x), -1, np.int64), latents, scores, status, str(error))
+        if self.settings.train_on == "own":
+            self.own = labels
+        scores["effective_clusters"] = float(effective_clusters(labels))
+        return collapse(MemberOutput(labels, latents, scores))
+
+    def predict_proba(self, x: Tensor) -> Tensor:
+        """Return the pseudo-classifier's softmax, (N, K), in the consensus' names."""
+        if not self.net.trained:
+            raise RunError(
+                "this ensemble cannot label new points: its pseudo-classifiers saw no target, because training ended "
+                "after one round or no points were agreed on. Train with n_rounds >= 2, or a lower agreement_threshold."
+            )
+        self.net.eval()
+        with torch.no_grad():
+            return self.net.classifier(self.net.encode(x.to(self.device))).double().softmax(1).cpu()
+
+    def transform(self, x: Tensor) -> Tensor:
+        """Return the latents, (N, D)."""
+        self.net.eval()
+        with torch.no_grad():
+            return self.net.encode(x.to(self.device)).cpu()
+
+    def state_dict(self) -> State:
+        """Return network, optimiser and the labels that are targets."""
+        return {"net": self.net.state_dict(), "optimiser": self.optimiser.state_dict(), "own": self.own}
+
+    def load_state_dict(self, state: State) -> None:
+        """Take up a state that `state_dict` gave."""
+        self.net.load_state_dict(state["net"])
+        self.own = state.get("own")
+        if "optimiser" in state:  # a saved model predicts and has none
+            self.optimiser.load_state_dict(state["optimiser"])
+
+    def _targets(self, agreed: Agreement | None, n_samples: int) -> Tensor:
+        """Return the label to train on, (N,), -1 = none: then the point is reconstructed."""
+        if agreed is None:
+            targets = np.full(n_samples, -1, np.int64)
+        elif self.settings.train_on == "agreed":
+            targets = np.where(agreed.agreed, agreed.labels, -1)
+        elif self.settings.train_on == "consensus":
+            targets = agreed.labels
+        elif self.own is None:
+            targets = np.full(n_samples, -1, np.int64)
+        else:
+            targets = rename(self.own, agreed.labels, self.settings.n_clusters)
+        return torch.from_numpy(targets).to(self.device)
+
+    def _train(self, x: Tensor, targets: Tensor, round: int) -> dict[str, float]:
+        """Run the round's epochs and return the mean losses."""
+        settings = self.settings
+        epochs = settings.n_epochs(round, len(x))
+        if self.net.bare or epochs == 0:
+            return {}
+        if bool((targets >= 0).any()):
+            self.net.trained.fill_(True)
+        self.net.train()
+        noise = torch_generator(
+            settings.random_state, "latent noise", member=self.index, round=round, device=self.device
+        )
+        order = generator(settings.random_state, "batch order", member=self.index, round=round)
+        totals, steps = torch.zeros(2, device=self.device), 0
+        for _ in range(epochs):
+            for rows in batches(order.permutation(len(x)), settings.batch_size):
+                at = torch.from_numpy(rows).to(x.device)
+                cross_entropy, reconstruction = self._losses(x[at], targets[at], noise)
+                loss = cross_entropy + settings.reconstruction_weight * reconstruction
+                self.optimiser.zero_grad()
+                loss.backward()
+                self.optimiser.step()
+                totals += torch.stack((cross_entropy.detach(), reconstruction.detach()))
+                steps += 1
+        cross_entropy, reconstruction = (totals / steps).tolist()
+        if not math.isfinite(cross_entropy + reconstruction):
+            raise FloatingPointError(
+                f"the loss is not finite in round {round + 1}; lower learning_rate (now {settings.learning_rate:g}) "
+                f"or check the scaling of the data"
+            )
+        return {"cross_entropy": cross_entropy, "reconstruction": reconstruction}
+
+    def _losses(self, xb: Tensor, targets: Tensor, noise: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return the two terms of eq. (2) on a batch of raw values."""
+        scaled = self.net.scaling(xb)
+        if scaled.ndim == 4:
+            scaled = scaled.contiguous(memory_format=torch.channels_last)
+        latents = self.net.autoencoder.encoder(scaled)  # (B, D)
+        shaken = torch.randn(latents.shape, generator=noise, device=latents.device)
+        noisy = latents + self.settings.latent_noise * shaken
+        cross_entropy = losses.selected_cross_entropy(self.net.classifier(noisy), targets)
+        return cross_entropy, self._reconstruction(noisy, scaled, targets)
+
+    def _reconstruction(self, noisy: Tensor, scaled: Tensor, targets: Tensor) -> Tensor:
+        """Return the bottom term of eq. (2); what is not to be reconstructed is not decoded."""
+        if self.settings.reconstruction_weight == 0:
+            return torch.zeros((), device=scaled.device)
+        chosen = (targets < 0).nonzero()[:, 0] if self.settings.reconstruct == "unagreed" else None
+        if chosen is None or len(chosen) == len(targets):
+            return losses.mean_l1(self.net.autoencoder.decoder(noisy), scaled, len(targets))
+        if len(chosen) < 2:  # batch norm needs two
+            return torch.zeros((), device=scaled.device)
+        return losses.mean_l1(self.net.autoencoder.decoder(noisy[chosen]), scaled[chosen], len(targets))
+
+    def _latents(self, x: Tensor) -> Array:
+        return torch.cat([self.transform(xb) for xb in x.split(BLOCK)]).numpy()
+
+
+def _latent_dim(settings: SelectivePseudoLabel, shape: tuple[int, ...]) -> int:
+    if settings.encoder == "none":
+        return math.prod(shape)
+    return default_latent_dim(shape) if settings.latent_dim == "auto" else settings.latent_dim
+
+
+def _scaling(settings: SelectivePseudoLabel, x: Tensor) -> ScalingName:
+    if settings.scaling == "auto" and x.ndim == 4:
+        return "symmetric"  # the decoder ends in tanh
+    return settings.scaling
