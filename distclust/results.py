@@ -184,8 +184,8 @@ def measured(round: Round, data: Dataset, n_clusters: int) -> dict[str, Any]:
             "consensus": metrics.score(a.labels, y, n_clusters),
             "agreed_points": metrics.score(a.labels[a.agreed], y[a.agreed], n_clusters) if _known(y, a) else None,
             "members": members,
-            "members_mean": {name: float(np.mean([m[name] for m in there])) for name in there[0]},
-            "members_std": {name: float(np.std([m[name] for m in there])) for name in there[0]},
+            "members_mean": {name: float(np.mean([m[name] for m in there])) for name in there[0]} if there else None,
+            "members_std": {name: float(np.std([m[name] for m in there])) for name in there[0]} if there else None,
         }
     }
 

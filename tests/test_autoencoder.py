@@ -1,4 +1,4 @@
-"""Autoencoders against slow numpy twins that read nothing but their weights; their sizes against the paper's."""
+"""Autoencoders against slow numpy twins that read nothing but their weights; their sizes, ranges and refusals."""
 
 import math
 from itertools import pairwise
@@ -255,13 +255,13 @@ def test_it_learns_to_rebuild(name, shape):
     assert found[-1] < 0.7 * found[0]
 
 
-# Sizes of the paper
+# Sizes
 
 ENCODER = [(4, 2), (8, 1), (16, 1), (32, 1), (64, 1), (128, 2), (256, 1)]  # width, stride
 
 
 @pytest.mark.parametrize(("channels", "side", "latent_dim"), [(1, 28, 50), (1, 16, 20), (3, 32, 50)])
-def test_image_encoder_has_the_sizes_of_the_authors_program(channels, side, latent_dim):
+def test_image_encoder_has_the_widths_and_strides_of_the_authors_program(channels, side, latent_dim):
     net = ImageEncoder((channels, side, side), latent_dim)
     convolutions = layers(net, nn.Conv2d)
     assert [(c.out_channels, *c.stride) for c in convolutions] == [(w, s, s) for w, s in [*ENCODER, (latent_dim, 1)]]
@@ -285,7 +285,7 @@ def test_image_encoder_has_the_sizes_of_the_authors_program(channels, side, late
         (128, 50, [8, 16, 32, 64, 128], [8, 4, 4, 4, 4]),
     ],
 )
-def test_image_decoder_has_the_sizes_of_the_authors_program(side, latent_dim, maps, kernels):
+def test_image_decoder_has_the_sizes_that_it_says(side, latent_dim, maps, kernels):
     net, found = ImageDecoder((1, side, side), latent_dim).eval(), []
     convolutions = layers(net, nn.ConvTranspose2d)
     for layer in convolutions:

@@ -123,7 +123,7 @@ def test_no_cut_says_what_was_asked_what_is_possible_and_what_to_do():
         cut(equal, 3, 2)
     assert str(caught.value) == (
         "no level of the linkage tree gives exactly 3 clusters of at least 2 points; it can give 0 to 1. "
-        "Take a smaller min_cluster_size, or by='umap-gmm', which cuts no tree."
+        "Take a smaller min_cluster_size, or umap-gmm, which cuts no tree."
     )
     again = pickle.loads(pickle.dumps(caught.value))
     assert (again.n_clusters, again.min_cluster_size, again.possible) == (3, 2, (0, 1))
@@ -280,6 +280,7 @@ def test_neighbours_of_umap_grow_with_the_points_between_bounds(n_points, n_neig
     known = Recorder.given.pop("precomputed_knn", None)
     assert Recorder.given == {
         "n_neighbors": used,
+        "n_epochs": 200,
         "a": pytest.approx(1.9328084),
         "b": pytest.approx(0.790495),
         "init": "random" if n_points == 3 else "spectral",

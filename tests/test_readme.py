@@ -65,11 +65,12 @@ def test_the_map_shows_what_is_there():
             assert f"{path.name}/" in drawn
 
 
+SMALL = {"combination": ["n_epochs=1"], "selective": ["pretrain_epochs=1"]}
 CONFIGS = sorted((ROOT / "tune_configs").rglob("*.yaml"))
 
 
 def test_how_many_configs_there_are():
-    assert len(CONFIGS) == 2
+    assert len(CONFIGS) == 10
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
@@ -77,8 +78,8 @@ def test_every_config_names_its_command_and_runs_small(path, tmp_path, real_data
     monkeypatch.setenv("DISTCLUST_DATA", str(real_data))
     first = path.read_text().splitlines()[0]
     assert first == f"# python -m distclust.run --config tune_configs/{path.relative_to(ROOT / 'tune_configs')}"
-    assert isinstance(yaml.safe_load(path.read_text()), dict)
-    small = ["dataset.n_samples=600", "n_epochs=1", "n_rounds=1", "pool.kind=local", "n_members=2"]
+    method = yaml.safe_load(path.read_text())["method"]
+    small = ["dataset.n_samples=600", "n_rounds=1", "pool.kind=local", "n_members=2", *SMALL[method]]
     assert main(["--config", str(path), *small, "--out", str(tmp_path / "r")]) == 0
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from distclust.run import main
 
-QUICK = ["dataset=digits", "pool.kind=local", "n_epochs=2", "n_rounds=2", "n_members=2"]
+QUICK = ["combination", "dataset=digits", "pool.kind=local", "n_epochs=2", "n_rounds=2", "n_members=2"]
 
 
 def command(*words, **options):
@@ -42,17 +42,37 @@ def test_a_run_ends_with_labels_a_user_can_open(tmp_path, capsys):
     assert json.loads((tmp_path / "r" / "metrics.json").read_text())["with_truth"]["consensus"]["acc"] > 0.1
 
 
+def test_a_run_that_ends_early_says_so_and_a_member_that_abstains_is_named(tmp_path, capsys):
+    x = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)  # one group
+    np.save(tmp_path / "mine.npy", x)
+    words = [f"dataset={tmp_path}/mine.npy", "n_clusters=5", "pool.kind=local", "n_members=2", "pretrain_epochs=1"]
+    assert main([*words, "labelling=hdbscan", "--out", str(tmp_path / "r")]) == 0
+    out = capsys.readouterr().out
+    assert "2 members, up to 30 rounds" in out
+    assert "round 1: member 0 has no vote, abstained: no level of the linkage tree" in out
+    assert "round 1: the concatenation of all latents has no vote" in out
+    assert "ended after 3 rounds: the number of agreed points grows no more" in out
+    assert "no member has a vote, so no point has a label" in out
+
+
 def test_a_run_without_classes_shows_no_accuracy(tmp_path, capsys):
     np.save(tmp_path / "mine.npy", np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32))
-    words = [f"dataset={tmp_path}/mine.npy", "n_clusters=3", "pool.kind=local", "n_epochs=1", "n_rounds=1"]
-    assert main([*words, "--out", str(tmp_path / "r")]) == 0
+    words = [
+        "combination",
+        f"dataset={tmp_path}/mine.npy",
+        "n_clusters=3",
+        "pool.kind=local",
+        "n_epochs=1",
+        "n_rounds=1",
+    ]
+    assert main([*words, "pool.kind=local", "--out", str(tmp_path / "r")]) == 0
     out = capsys.readouterr().out
     assert "accuracy" not in out
     assert "agree on" in out
 
 
 def test_spec_yaml_runs_the_same_again(tmp_path):
-    main(["combination", *QUICK, "sigma=50", "dataset.n_samples=300", "--out", str(tmp_path / "a")])
+    main([*QUICK, "sigma=50", "dataset.n_samples=300", "--out", str(tmp_path / "a")])
     assert main(["--config", str(tmp_path / "a" / "spec.yaml"), "--out", str(tmp_path / "b")]) == 0
     assert np.array_equal(labels(tmp_path / "a"), labels(tmp_path / "b"))
     assert len(labels(tmp_path / "a")) == 300
@@ -82,15 +102,15 @@ def test_help_of_a_method_lists_every_parameter(capsys):
 BAD = {
     "unknown method": (["combinaton"], "Did you mean 'combination'"),
     "unknown dataset": (["dataset=digit"], "Did you mean 'digits'"),
-    "unknown parameter": (["sigmaa=3"], "Did you mean 'sigma'"),
+    "unknown parameter": (["combination", "sigmaa=3"], "Did you mean 'sigma'"),
     "unknown pool option": (["pool.cpu=3"], "pool"),
     "unknown dataset option": (["dataset.n_sample=3"], "Did you mean 'n_samples'"),
     "one cluster": (["n_clusters=1"], "n_clusters=1 cannot be used"),
     "more clusters than points": (["n_clusters=50", "dataset.n_samples=40"], "more clusters than points"),
-    "a negative sigma": (["sigma=-1"], "must be a number > 0"),
-    "a word for a number": (["sigma=big"], "sigma='big'"),
-    "no distribution": (["prior=[0.5, 0.5]"], "must be a distribution"),
-    "unknown support": (["support=gredy"], "Did you mean 'greedy'"),
+    "a negative sigma": (["combination", "sigma=-1"], "must be a number > 0"),
+    "a word for a number": (["combination", "sigma=big"], "sigma='big'"),
+    "no distribution": (["combination", "prior=[0.5, 0.5]"], "must be a distribution"),
+    "unknown support": (["combination", "support=gredy"], "Did you mean 'greedy'"),
     "no file": (["dataset=nowhere.npy", "n_clusters=3"], "nowhere.npy"),
     "a folder as data": (["dataset=/", "n_clusters=3"], "/"),
     "no key": (["combination", "sigma"], "key=value"),
@@ -101,9 +121,12 @@ BAD = {
     "parameters with resume": (["--resume", "nowhere", "sigma=3"], "only pool.OPTION"),
     "too many CPUs": (["pool.kind=local", "pool.cpus_per_member=0"], "cpus_per_member=0"),
     "unknown device": (["pool.kind=local", "pool.device=tpu"], "device='tpu'"),
-    "no method for the data": (["encoder=window"], "it takes windows"),
+    "no method for the data": (["combination", "encoder=window"], "it takes windows"),
+    "no autoencoder for the data": (["encoder=window"], "it takes windows"),
+    "a word for a way of labelling": (["labelling=hdbscn"], "Did you mean 'hdbscan'"),
+    "no network and many rounds": (["encoder=none"], "there is nothing to train"),
     "a dataset option as parameter": (["dataset.split=train"], "split"),
-    "several faults": (["sigma=-1", "support=gredy", "n_members=0"], "n_members=0"),
+    "several faults": (["combination", "sigma=-1", "support=gredy", "n_members=0"], "n_members=0"),
 }
 
 
@@ -168,7 +191,7 @@ def test_every_member_lost_is_exit_code_1(tmp_path, capsys):
 # A shell shows 130 for both: where the interrupt fell into code that runs from a string, as a library's import may do,
 # Python ends itself by SIGINT after all is said and done.
 INTERRUPTED = (130, -signal.SIGINT)
-SLOW = ["dataset=digits", "pool.kind=local", "n_epochs=60", "n_rounds=60", "n_members=2"]
+SLOW = ["combination", "dataset=digits", "pool.kind=local", "n_epochs=60", "n_rounds=60", "n_members=2"]
 
 
 @pytest.fixture(scope="module")
@@ -200,7 +223,7 @@ def test_an_interrupted_run_is_resumed_to_the_same_labels(how, through, tmp_path
 
 def test_an_interrupt_before_the_first_round_can_be_resumed_too(tmp_path):
     path = tmp_path / "r"
-    process = command("dataset=digits", "pool.kind=local", "n_epochs=3000", "n_rounds=1", "--out", path)
+    process = command("combination", "dataset=digits", "pool.kind=local", "n_epochs=3000", "n_rounds=1", "--out", path)
     while not (path / "spec.yaml").exists():
         time.sleep(0.02)
     time.sleep(1.0)
@@ -211,12 +234,13 @@ def test_an_interrupt_before_the_first_round_can_be_resumed_too(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_main_job_on_ray_survives_the_death_of_a_worker(tmp_path):
-    """The default command; one worker is killed in mid-run; the labels are those of this process alone."""
+def test_a_run_on_ray_survives_the_death_of_a_worker(tmp_path):
+    """On Ray one worker is killed in mid-run; the labels are those of this process alone."""
     import psutil
 
     path = tmp_path / "r"
-    process = command("--out", path, "n_rounds=20", env={**os.environ, "OMP_NUM_THREADS": "1"})
+    words = ["combination", "n_members=4", "n_rounds=20"]
+    process = command(*words, "--out", path, env={**os.environ, "OMP_NUM_THREADS": "1"})
     while not (path / "rounds.jsonl").exists():
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.1)
@@ -226,5 +250,5 @@ def test_the_main_job_on_ray_survives_the_death_of_a_worker(tmp_path):
     out, err = process.communicate(timeout=200)
     assert process.returncode == 0, err
     assert "restarted in round" in out
-    assert main(["pool.kind=local", "n_rounds=20", "--out", str(tmp_path / "local")]) == 0
+    assert main([*words, "pool.kind=local", "--out", str(tmp_path / "local")]) == 0
     assert np.array_equal(labels(path), labels(tmp_path / "local"))

@@ -27,8 +27,8 @@ def config(tmp_path):
 
 
 def test_defaults():
-    assert read() == Spec("combination", "digits", {"n_members": 4})
-    assert MAIN_JOB == {"method": "combination", "dataset": "digits", "n_members": 4}
+    assert read() == Spec("selective", "digits", {"n_members": 5})
+    assert MAIN_JOB == {"method": "selective", "dataset": "digits", "n_members": 5}
     assert read().pool == PoolOptions(kind="ray", cpus_per_member=1, retries=3)
 
 
@@ -42,6 +42,7 @@ sigma: 50
 prior: [0.25, 0.75]
 """
 DOTTED = """
+method: combination
 dataset: points
 dataset.minimum: 3
 pool.kind: local
@@ -242,16 +243,16 @@ def test_with_pool():
 
 
 def test_estimator_takes_the_number_of_clusters_from_the_data():
-    found = read(words=["sigma=50", "support=exact"]).estimator(DATA)
+    found = read(words=["sigma=50", "support=exact"], method="combination").estimator(DATA)
     assert type(found) is CombinationAssignment
-    assert (found.n_clusters, found.n_members, found.sigma, found.support) == (7, 4, 50, "exact")
+    assert (found.n_clusters, found.n_members, found.sigma, found.support) == (7, 5, 50, "exact")
     assert read(words=["n_clusters=3"]).estimator(DATA).n_clusters == 3
     assert read(words=["n_clusters=3"]).estimator(UNNAMED).n_clusters == 3
 
 
 def test_estimator_names_all_faults():
     with pytest.raises(ParameterError) as caught:
-        read(words=["sigmaa=50", "suport=exact"]).estimator(UNNAMED)
+        read(words=["sigmaa=50", "suport=exact"], method="combination").estimator(UNNAMED)
     unknown, second = caught.value.faults
     assert "unknown parameter 'sigmaa'. Did you mean 'sigma'?" in unknown
     assert "Did you mean 'support'?" in second

@@ -70,7 +70,8 @@ class SelectivePseudoLabel(EnsembleClusterer):
         encoder: autoencoder, "conv", "mlp", "window" or "auto", see `nets.build_autoencoder`; or "none": no network,
             the scaled data itself.
         latent_dim: dimension of the latents; "auto" is 20 for small data points, else 50.
-        latent_noise: standard deviation of the noise that is added to the latents in training.
+        latent_noise: standard deviation of the noise that is added to the latents in training. The authors' program
+            divides normal noise by the largest value drawn and multiplies it by 1.5: about 0.45 in batches of 64.
         scaling: how raw values are scaled, see `nets.Scaling`; "auto" is -1 .. 1 for images, else "standard".
         pretrain_epochs: passes over the data before the first labelling; "auto" is 10 as in the authors' program, more
             on small data, for 1,400 optimiser steps.
@@ -107,7 +108,7 @@ class SelectivePseudoLabel(EnsembleClusterer):
     ] = "auto"
     latent_noise: Annotated[
         float, Field(ge=0, allow_inf_nan=False, description="standard deviation of the noise on the latents")
-    ] = 1.5
+    ] = 0.45
     scaling: Annotated[
         Literal["auto", "unit", "symmetric", "standard", "none"], Field(description="how raw values are scaled")
     ] = "auto"
@@ -260,7 +261,7 @@ class SelectiveMember:
         """Train for one round, on what the ensemble agreed on if there is anything, and label all points."""
         if round == 0:
             self.net.scaling.fit(x, _scaling(self.settings, x))
-        scores = self._train(x, self._targets(agreed, len(x)), round)
+        scores = self._train(x, self._targets(agreed), round)
         latents = self._latents(x)
         try:
             labels = self.settings.clustered(latents, self.index, round)
@@ -301,27 +302,27 @@ class SelectiveMember:
         if "optimiser" in state:  # a saved model predicts and has none
             self.optimiser.load_state_dict(state["optimiser"])
 
-    def _targets(self, agreed: Agreement | None, n_samples: int) -> Tensor:
-        """Return the label to train on, (N,), -1 = none: then the point is reconstructed."""
+    def _targets(self, agreed: Agreement | None) -> Tensor | None:
+        """Return the label to train on, (N,), -1 = none: then the point is reconstructed. None = there is no label."""
         if agreed is None:
-            targets = np.full(n_samples, -1, np.int64)
-        elif self.settings.train_on == "agreed":
-            targets = np.where(agreed.agreed, agreed.labels, -1)
+            return None
+        if self.settings.train_on == "own":
+            targets = None if self.own is None else rename(self.own, agreed.labels, self.settings.n_clusters)
         elif self.settings.train_on == "consensus":
             targets = agreed.labels
-        elif self.own is None:
-            targets = np.full(n_samples, -1, np.int64)
         else:
-            targets = rename(self.own, agreed.labels, self.settings.n_clusters)
+            targets = np.where(agreed.agreed, agreed.labels, -1)
+        if targets is None or (targets < 0).all():
+            return None
         return torch.from_numpy(targets).to(self.device)
 
-    def _train(self, x: Tensor, targets: Tensor, round: int) -> dict[str, float]:
+    def _train(self, x: Tensor, targets: Tensor | None, round: int) -> dict[str, float]:
         """Run the round's epochs and return the mean losses."""
         settings = self.settings
         epochs = settings.n_epochs(round, len(x))
-        if self.net.bare or epochs == 0:
+        if self.net.bare or epochs == 0 or (targets is None and settings.reconstruction_weight == 0):
             return {}
-        if bool((targets >= 0).any()):
+        if targets is not None:
             self.net.trained.fill_(True)
         self.net.train()
         noise = torch_generator(
@@ -332,7 +333,7 @@ class SelectiveMember:
         for _ in range(epochs):
             for rows in batches(order.permutation(len(x)), settings.batch_size):
                 at = torch.from_numpy(rows).to(x.device)
-                cross_entropy, reconstruction = self._losses(x[at], targets[at], noise)
+                cross_entropy, reconstruction = self._losses(x[at], None if targets is None else targets[at], noise)
                 loss = cross_entropy + settings.reconstruction_weight * reconstruction
                 self.optimiser.zero_grad()
                 loss.backward()
@@ -347,27 +348,31 @@ class SelectiveMember:
             )
         return {"cross_entropy": cross_entropy, "reconstruction": reconstruction}
 
-    def _losses(self, xb: Tensor, targets: Tensor, noise: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return the two terms of eq. (2) on a batch of raw values."""
+    def _losses(self, xb: Tensor, targets: Tensor | None, noise: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return the two terms of eq. (2) on a batch of raw values; without targets the classifier stays as it is."""
         scaled = self.net.scaling(xb)
         if scaled.ndim == 4:
             scaled = scaled.contiguous(memory_format=torch.channels_last)
         latents = self.net.autoencoder.encoder(scaled)  # (B, D)
         shaken = torch.randn(latents.shape, generator=noise, device=latents.device)
         noisy = latents + self.settings.latent_noise * shaken
-        cross_entropy = losses.selected_cross_entropy(self.net.classifier(noisy), targets)
+        if targets is None:
+            cross_entropy = torch.zeros((), device=scaled.device)
+        else:
+            cross_entropy = losses.selected_cross_entropy(self.net.classifier(noisy), targets)
         return cross_entropy, self._reconstruction(noisy, scaled, targets)
 
-    def _reconstruction(self, noisy: Tensor, scaled: Tensor, targets: Tensor) -> Tensor:
+    def _reconstruction(self, noisy: Tensor, scaled: Tensor, targets: Tensor | None) -> Tensor:
         """Return the bottom term of eq. (2); what is not to be reconstructed is not decoded."""
+        nothing = torch.zeros((), device=scaled.device)
         if self.settings.reconstruction_weight == 0:
-            return torch.zeros((), device=scaled.device)
-        chosen = (targets < 0).nonzero()[:, 0] if self.settings.reconstruct == "unagreed" else None
-        if chosen is None or len(chosen) == len(targets):
-            return losses.mean_l1(self.net.autoencoder.decoder(noisy), scaled, len(targets))
+            return nothing
+        if targets is None or self.settings.reconstruct == "all":
+            return losses.mean_l1(self.net.autoencoder.decoder(noisy), scaled, len(scaled))
+        chosen = (targets < 0).nonzero()[:, 0]
         if len(chosen) < 2:  # batch norm needs two
-            return torch.zeros((), device=scaled.device)
-        return losses.mean_l1(self.net.autoencoder.decoder(noisy[chosen]), scaled[chosen], len(targets))
+            return nothing
+        return losses.mean_l1(self.net.autoencoder.decoder(noisy[chosen]), scaled[chosen], len(scaled))
 
     def _latents(self, x: Tensor) -> Array:
         return torch.cat([self.transform(xb) for xb in x.split(BLOCK)]).numpy()

@@ -82,7 +82,7 @@ class PseudoClassifier(nn.Sequential):
 
 
 class ImageEncoder(nn.Sequential):
-    """Two stages of 3x3 convolutions with batch norm and leaky ReLU, max-pooled to an 8x8 grid and to a point.
+    """Two stages of 3x3 convolutions with leaky ReLU and batch norm, max-pooled to an 8x8 grid and to a point.
 
     Channels C-4-8-16-32-64, then 64-128-256-latent; the first convolution of either stage has stride 2. For images
     with a side below 16 pixels the grid is no finer than the map.
@@ -105,9 +105,11 @@ class ImageEncoder(nn.Sequential):
 
 
 class ImageDecoder(nn.Sequential):
-    """Transposed convolutions latent-256-128-64-32-C, each of the last four doubling the sides, with tanh at the end.
+    """Transposed convolutions latent-256-128-64-32-C with leaky ReLU and batch norm between and tanh at the end.
 
-    The first spans the whole of the coarsest map. Kernels are 4, or 3 where the side that comes out is odd.
+    The first spans the whole of the coarsest map. Each other one doubles the sides, with a kernel of 4, or of 3 where
+    the side that comes out is odd; for sides of 16 and less the first of them leave a side of 2 as it is, with a kernel
+    of 3. So 28x28 images go by maps of 2, 4, 7, 14, 28.
 
     Args:
         in_shape: (C, H, W) of the images to give back.
@@ -118,21 +120,22 @@ class ImageDecoder(nn.Sequential):
         channels, *sides = _image_shape(in_shape)
         maps = [(sides[0], sides[1])]
         for _ in range(4):
-            maps.insert(0, (math.ceil(maps[0][0] / 2), math.ceil(maps[0][1] / 2)))
+            maps.insert(0, (_half(maps[0][0]), _half(maps[0][1])))
         layers: list[nn.Module] = [
             nn.Unflatten(1, (latent_dim, 1, 1)),
             nn.ConvTranspose2d(latent_dim, 256, maps[0]),
         ]
-        for (a, b), out in zip(pairwise((256, 128, 64, 32, channels)), maps[1:], strict=True):
-            kernel = (4 - out[0] % 2, 4 - out[1] % 2)
-            layers += [nn.BatchNorm2d(a), nn.LeakyReLU(_SLOPE), nn.ConvTranspose2d(a, b, kernel, stride=2, padding=1)]
+        for (a, b), (before, after) in zip(pairwise((256, 128, 64, 32, channels)), pairwise(maps), strict=True):
+            stride = (2 if after[0] > before[0] else 1, 2 if after[1] > before[1] else 1)
+            kernel = (_kernel(after[0], stride[0]), _kernel(after[1], stride[1]))
+            layers += [nn.LeakyReLU(_SLOPE), nn.BatchNorm2d(a), nn.ConvTranspose2d(a, b, kernel, stride, padding=1)]
         super().__init__(*layers, nn.Tanh())
 
 
 class SeriesEncoder(nn.Sequential):
     """1-D convolutions along time, all channels at once, max-pooled to a point.
 
-    Channels C-32-64-128-latent with kernels of 5 at stride 2, each with batch norm and leaky ReLU.
+    Channels C-32-64-128-latent with kernels of 5 at stride 2, each with leaky ReLU and batch norm.
 
     Args:
         in_shape: (C, T): C channels, windows of T >= 16 steps.
@@ -142,7 +145,7 @@ class SeriesEncoder(nn.Sequential):
     def __init__(self, in_shape: tuple[int, ...], latent_dim: int) -> None:
         layers: list[nn.Module] = []
         for a, b in pairwise((_window_channels(in_shape), 32, 64, 128, latent_dim)):
-            layers += [nn.Conv1d(a, b, 5, stride=2, padding=2), nn.BatchNorm1d(b), nn.LeakyReLU(_SLOPE)]
+            layers += [nn.Conv1d(a, b, 5, stride=2, padding=2), nn.LeakyReLU(_SLOPE), nn.BatchNorm1d(b)]
         super().__init__(*layers, nn.AdaptiveMaxPool1d(1), nn.Flatten())
 
 
@@ -150,8 +153,17 @@ def _convolutions(channels: Sequence[int]) -> list[nn.Module]:
     layers: list[nn.Module] = []
     for index, (a, b) in enumerate(pairwise(channels)):
         convolution = nn.Conv2d(a, b, 3, stride=1 if index else 2, padding=1)
-        layers += [convolution, nn.BatchNorm2d(b), nn.LeakyReLU(_SLOPE)]
+        layers += [convolution, nn.LeakyReLU(_SLOPE), nn.BatchNorm2d(b)]
     return layers
+
+
+def _half(side: int) -> int:
+    return max(2, math.ceil(side / 2))  # on a map of one pixel most of a kernel would never be used
+
+
+def _kernel(side: int, stride: int) -> int:
+    """Return the kernel of a transposed convolution with padding 1 that gives `side`."""
+    return 3 if stride == 1 else 4 - side % 2
 
 
 def _by_shape(in_shape: tuple[int, ...]) -> str:

@@ -44,9 +44,9 @@ class Scaling(nn.Module):
         if how in ("unit", "symmetric"):
             low = min(float(block.min()) for block in x.split(_BLOCK))
             high = max(float(block.max()) for block in x.split(_BLOCK))
-            width = high - low if high > low else 1.0
+            reach = (high - low) / (1 if how == "unit" else 2)
             self.offset.fill_(low if how == "unit" else (low + high) / 2)
-            self.factor.fill_(1 / width if how == "unit" else 2 / width)
+            self.factor.fill_(1 / reach if reach > 0 else 1.0)
         elif how == "standard":
             mean, variance = _moments(x)
             self.offset.copy_(mean.reshape(self.offset.shape))
