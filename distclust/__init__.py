@@ -22,6 +22,7 @@ _HOME = {
     "align": "consensus",
     "assign": "",
     "consensus": "",
+    "labelling": "",
     "load": "data",
     "load_model": "methods.saved",
     "metrics": "",

@@ -81,10 +81,10 @@ def convolved(x, weight, bias, stride, padding):
 def spread(x, weight, bias, stride, padding):
     """Transposed convolution: every input position adds its kernel to the output, whose margin is cut off."""
     _, out, *kernel = weight.shape
-    height, width = [(x.shape[2 + a] - 1) * stride + kernel[a] for a in (0, 1)]
+    height, width = [(x.shape[2 + a] - 1) * stride[a] + kernel[a] for a in (0, 1)]
     result = np.zeros((len(x), out, height, width))
     for i, j in np.ndindex(*x.shape[2:]):
-        top, left = i * stride, j * stride
+        top, left = i * stride[0], j * stride[1]
         result[:, :, top : top + kernel[0], left : left + kernel[1]] += np.tensordot(x[:, :, i, j], weight, 1)
     return result[:, :, padding : height - padding, padding : width - padding] + bias[:, None, None]
 
@@ -108,17 +108,20 @@ def encoded_image(net, x):
     convolutions, norms = layers(net, nn.Conv2d), layers(net, nn.BatchNorm2d)
     for index, (convolution, norm) in enumerate(zip(convolutions, norms, strict=True)):
         stride = 2 if index in (0, 5) else 1
-        x = leaky(normed(convolved(x, *weights(convolution), (stride, stride), (1, 1)), norm))
+        x = normed(leaky(convolved(x, *weights(convolution), (stride, stride), (1, 1))), norm)
         if index == 4:
             x = pooled(x, 8)
     return x.max((2, 3))
 
 
-def decoded_image(net, z):
+def decoded_image(net, z, sides):
     first, *rest = layers(net, nn.ConvTranspose2d)
-    x = spread(z[:, :, None, None], *weights(first), 1, 0)
-    for norm, layer in zip(layers(net, nn.BatchNorm2d), rest, strict=True):
-        x = spread(leaky(normed(x, norm)), *weights(layer), 2, 1)
+    x = spread(z[:, :, None, None], *weights(first), (1, 1), 0)
+    for norm, layer, power in zip(layers(net, nn.BatchNorm2d), rest, (8, 4, 2, 1), strict=True):
+        # the map that comes out is 1 / power of the image, but at least 2
+        stride = [2 if side / power > 2 else 1 for side in sides]
+        x = spread(normed(leaky(x), norm), *weights(layer), stride, 1)
+        assert x.shape[2:] == tuple(max(2, math.ceil(side / power)) for side in sides)
     return np.tanh(x)
 
 
@@ -126,7 +129,7 @@ def encoded_window(net, x):
     x = x[:, :, None]  # an image one pixel high
     for convolution, norm in zip(layers(net, nn.Conv1d), layers(net, nn.BatchNorm1d), strict=True):
         weight, bias = weights(convolution)
-        x = leaky(normed(convolved(x, weight[:, :, None], bias, (1, 2), (0, 2)), norm))
+        x = normed(leaky(convolved(x, weight[:, :, None], bias, (1, 2), (0, 2))), norm)
     return x.max((2, 3))
 
 
@@ -144,10 +147,12 @@ def test_image_encoder(shape, latent_dim, seed):
 @given(small_images, st.integers(1, 6), st.integers(0, 2**31))
 @example((1, 8, 8), 3, 0)
 @example((2, 15, 33), 3, 0)
+@example((1, 8, 36), 3, 0)
+@example((2, 17, 16), 3, 0)
 def test_image_decoder(shape, latent_dim, seed):
     z = normal((3, latent_dim), seed)
     net = settled(ImageDecoder, shape, latent_dim, z, seed)
-    np.testing.assert_allclose(net(z).detach(), decoded_image(net, z.numpy()), rtol=1e-9, atol=1e-11)
+    np.testing.assert_allclose(net(z).detach(), decoded_image(net, z.numpy(), shape[1:]), rtol=1e-9, atol=1e-11)
 
 
 @settings(max_examples=12, deadline=None)
@@ -268,7 +273,7 @@ def test_image_encoder_has_the_widths_and_strides_of_the_authors_program(channel
     assert {(*c.kernel_size, *c.padding) for c in convolutions} == {(3, 3, 1, 1)}
     assert [p.output_size for p in layers(net, nn.AdaptiveMaxPool2d)] == [(8, 8), 1]
     assert [type(layer) for layer in net if type(layer) is not nn.AdaptiveMaxPool2d] == [
-        *[nn.Conv2d, nn.BatchNorm2d, nn.LeakyReLU] * 8,
+        *[nn.Conv2d, nn.LeakyReLU, nn.BatchNorm2d] * 8,
         nn.Flatten,
     ]
     assert {a.negative_slope for a in layers(net, nn.LeakyReLU)} == {0.3}
@@ -278,14 +283,17 @@ def test_image_encoder_has_the_widths_and_strides_of_the_authors_program(channel
 
 
 @pytest.mark.parametrize(
-    ("side", "latent_dim", "maps", "kernels"),
+    ("side", "latent_dim", "maps", "kernels", "strides"),
     [
-        (28, 50, [2, 4, 7, 14, 28], [2, 4, 3, 4, 4]),
-        (16, 20, [1, 2, 4, 8, 16], [1, 4, 4, 4, 4]),
-        (128, 50, [8, 16, 32, 64, 128], [8, 4, 4, 4, 4]),
+        (28, 50, [2, 4, 7, 14, 28], [2, 4, 3, 4, 4], [1, 2, 2, 2, 2]),
+        (8, 20, [2, 2, 2, 4, 8], [2, 3, 3, 4, 4], [1, 1, 1, 2, 2]),
+        (9, 20, [2, 2, 3, 5, 9], [2, 3, 3, 3, 3], [1, 1, 2, 2, 2]),
+        (16, 20, [2, 2, 4, 8, 16], [2, 3, 4, 4, 4], [1, 1, 2, 2, 2]),
+        (17, 20, [2, 3, 5, 9, 17], [2, 3, 3, 3, 3], [1, 2, 2, 2, 2]),
+        (128, 50, [8, 16, 32, 64, 128], [8, 4, 4, 4, 4], [1, 2, 2, 2, 2]),
     ],
 )
-def test_image_decoder_has_the_sizes_that_it_says(side, latent_dim, maps, kernels):
+def test_image_decoder_has_the_sizes_that_it_says(side, latent_dim, maps, kernels, strides):
     net, found = ImageDecoder((1, side, side), latent_dim).eval(), []
     convolutions = layers(net, nn.ConvTranspose2d)
     for layer in convolutions:
@@ -293,10 +301,15 @@ def test_image_decoder_has_the_sizes_that_it_says(side, latent_dim, maps, kernel
     net(torch.randn(2, latent_dim))
     assert found == [(width, m, m) for width, m in zip([256, 128, 64, 32, 1], maps, strict=True)]
     assert [c.kernel_size for c in convolutions] == [(k, k) for k in kernels]
-    assert [c.stride for c in convolutions] == [(1, 1)] + [(2, 2)] * 4
+    assert [c.stride for c in convolutions] == [(s, s) for s in strides]
+    assert [type(layer) for layer in net] == [
+        nn.Unflatten,
+        *[nn.ConvTranspose2d, nn.LeakyReLU, nn.BatchNorm2d] * 4,
+        nn.ConvTranspose2d,
+        nn.Tanh,
+    ]
     assert [b.num_features for b in layers(net, nn.BatchNorm2d)] == [256, 128, 64, 32]  # none before the tanh
     assert {a.negative_slope for a in layers(net, nn.LeakyReLU)} == {0.3}
-    assert isinstance(net[-1], nn.Tanh)
     widths = [latent_dim, 256, 128, 64, 32, 1]
     convolved = sum(k * k * a * b + b for k, (a, b) in zip(kernels, pairwise(widths), strict=True))
     assert sum(p.numel() for p in net.parameters()) == convolved + 2 * (256 + 128 + 64 + 32)
@@ -305,6 +318,12 @@ def test_image_decoder_has_the_sizes_that_it_says(side, latent_dim, maps, kernel
 def test_sides_have_kernels_of_their_own():
     kernels = [c.kernel_size for c in layers(ImageDecoder((1, 28, 31), 4), nn.ConvTranspose2d)]
     assert kernels == [(2, 2), (4, 4), (3, 4), (4, 4), (4, 3)]  # maps 4x4, 7x8, 14x16, 28x31
+
+
+def test_sides_have_strides_of_their_own():
+    convolutions = layers(ImageDecoder((1, 8, 31), 4), nn.ConvTranspose2d)  # maps 2x2, 2x4, 2x8, 4x16, 8x31
+    assert [c.kernel_size for c in convolutions] == [(2, 2), (3, 4), (3, 4), (4, 4), (4, 3)]
+    assert [c.stride for c in convolutions] == [(1, 1), (1, 2), (1, 2), (2, 2), (2, 2)]
 
 
 @pytest.mark.parametrize(("shape", "grid"), [((1, 8, 8), (4, 4)), ((1, 8, 40), (4, 8)), ((1, 15, 11), (8, 6))])
@@ -317,6 +336,11 @@ def test_series_encoder_has_the_sizes_that_it_says():
     convolutions = layers(net, nn.Conv1d)
     assert [(c.in_channels, c.out_channels) for c in convolutions] == [(117, 32), (32, 64), (64, 128), (128, 50)]
     assert {(*c.kernel_size, *c.stride) for c in convolutions} == {(5, 2)}
+    assert [type(layer) for layer in net] == [
+        *[nn.Conv1d, nn.LeakyReLU, nn.BatchNorm1d] * 4,
+        nn.AdaptiveMaxPool1d,
+        nn.Flatten,
+    ]
     assert {a.negative_slope for a in layers(net, nn.LeakyReLU)} == {0.3}
     expected = sum((5 * a + 1) * b + 2 * b for a, b in [(117, 32), (32, 64), (64, 128), (128, 50)])
     assert sum(p.numel() for p in net.parameters()) == expected
@@ -358,13 +382,25 @@ def test_every_weight_gets_a_gradient(name, shape):
     assert [key for key, p in net.named_parameters() if p.grad is None or not p.grad.any()] == []
 
 
-@pytest.mark.parametrize(("name", "shape"), [("conv", (1, 28, 28)), ("conv", (2, 17, 40)), ("window", (3, 40))])
-def test_every_tap_of_every_kernel_gets_a_gradient(name, shape):
+def assert_every_tap_of_every_kernel_gets_a_gradient(name, shape):
     with torch_stream(0, "autoencoder weights"):
         net, x, slope = build_autoencoder(name, shape, 5).eval(), torch.randn(8, *shape), torch.randn(8, *shape)
     (net(x) * slope).sum().backward()
     taps = {key: p.grad.abs().amax((0, 1)) for key, p in net.named_parameters() if p.ndim > 2}
     assert [key for key, grad in taps.items() if not grad.all()] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"), [("conv", (1, 28, 28)), ("conv", (2, 17, 40)), ("window", (3, 17)), ("window", (3, 40))]
+)
+def test_every_tap_of_every_kernel_gets_a_gradient(name, shape):
+    assert_every_tap_of_every_kernel_gets_a_gradient(name, shape)
+
+
+@pytest.mark.parametrize("side", range(8, 129))
+def test_every_tap_of_every_kernel_gets_a_gradient_at_any_side(side):
+    assert_every_tap_of_every_kernel_gets_a_gradient("conv", (1, side, min(side, 40)))
+    assert_every_tap_of_every_kernel_gets_a_gradient("conv", (1, 8, side))
 
 
 def test_every_weight_of_the_pseudo_classifier_gets_a_gradient():

@@ -9,7 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from distclust import CombinationAssignment, DistclustError, LocalPool, load_model, metrics, save_model
+from distclust import (
+    CombinationAssignment,
+    DistclustError,
+    LocalPool,
+    SelectivePseudoLabel,
+    load_model,
+    metrics,
+    save_model,
+)
 from distclust.contracts import MemberOutput
 from distclust.errors import DataError, ParameterError, UnknownNameError
 from distclust.methods import METHODS, method_class
@@ -324,7 +332,10 @@ ONE_CLUSTER = "asks for n_clusters=1, which is refused: nothing is to be learned
 
 @pytest.mark.slow
 @parametrize_with_checks(
-    [CombinationAssignment(n_epochs=30, n_rounds=2)],
+    [
+        CombinationAssignment(n_epochs=30, n_rounds=2),
+        SelectivePseudoLabel(n_members=2, labelling="k-means", pretrain_epochs=30, epochs=10, n_rounds=2),
+    ],
     expected_failed_checks=lambda _: dict.fromkeys(
         [
             "check_dont_overwrite_parameters",

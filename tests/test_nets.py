@@ -270,7 +270,7 @@ def test_a_constant_channel_becomes_zero(value):
         assert not scaled(np.full((9, 1, 4, 4), value, np.float32), how).any()
 
 
-@pytest.mark.parametrize("how", ["unit", "standard"])
+@pytest.mark.parametrize("how", ["unit", "symmetric", "standard"])
 def test_what_was_constant_is_not_blown_up_when_it_varies_later(how):
     fitted = Scaling((2,)).fit(torch.full((9, 2), 3.0), how)
     assert fitted(torch.tensor([[5.0, 3.0]])).tolist() == [[2.0, 0.0]]
