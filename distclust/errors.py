@@ -7,7 +7,9 @@
     │   ├── UnknownNameError         a name that stands in no table
     │   └── RunFolderError           a run folder that cannot be read, written or resumed
     └── RunError (RuntimeError)      the run itself failed
-        └── MembersLost              every member of the ensemble was lost
+        ├── MembersLost              every member of the ensemble was lost
+        ├── NoCut                    HDBSCAN's tree cannot give so many clusters (in labelling)
+        └── Collapsed                there are fewer distinct latents than clusters (in labelling)
 
 Each message says what was given, what is allowed and what to do.
 """

@@ -382,8 +382,10 @@ def _explain(console: Console, found: dict[str, Any], folder: RunFolder, method:
     if not free["voters"]:
         say("no member has a vote, so no point has a label; the causes above say what to try")
     share = "all" if method.agreement_threshold == 1 else f"at least {method.agreement_threshold:.0%} of"
+    voting = sum(member["status"] == "voting" for member in free["members"])
+    whom = "voting members" if voting == free["voters"] else "voters, the members and all their latents together,"
     say(
-        f"{share} {free['voters']} voters agree on {free['agreed']:.1%} of {found['n_samples']:,} points; "
+        f"{share} {free['voters']} {whom} agree on {free['agreed']:.1%} of {found['n_samples']:,} points; "
         f"on average {free['agreement']:.1%} of them stand behind a point's label"
     )
     if found["with_truth"]:
