@@ -14,7 +14,8 @@ from sklearn.cluster import KMeans
 from torch import nn
 
 from distclust.methods import CombinationAssignment
-from distclust.methods.combination import _MIN_STEPS, _n_batches, equidistant
+from distclust.methods.base import n_batches
+from distclust.methods.combination import _MIN_STEPS, equidistant
 from distclust.seeding import generator, integer
 
 D = 4
@@ -52,7 +53,7 @@ def test_rounds_share_the_epochs_evenly(n_samples, n_rounds, batch_size, more):
 @given(st.integers(2, 100_000), st.integers(1, 60), st.integers(2, 2000))
 def test_auto_is_ten_epochs_or_as_many_as_small_data_needs(n_samples, n_rounds, batch_size):
     total = CombinationAssignment(n_rounds=n_rounds, batch_size=batch_size).total_epochs(n_samples)
-    steps = _n_batches(n_samples, batch_size)
+    steps = n_batches(n_samples, batch_size)
     assert total >= max(10, n_rounds)
     assert total * steps >= _MIN_STEPS
     assert total in (10, n_rounds) or (total - 1) * steps < _MIN_STEPS  # no more than needed
@@ -61,7 +62,7 @@ def test_auto_is_ten_epochs_or_as_many_as_small_data_needs(n_samples, n_rounds, 
 @settings(deadline=None)
 @given(st.integers(2, 3000), st.integers(2, 3000))
 def test_batches_are_even_and_none_is_a_single_point(n, batch_size):
-    sizes = [len(part) for part in np.array_split(np.arange(n), _n_batches(n, batch_size))]
+    sizes = [len(part) for part in np.array_split(np.arange(n), n_batches(n, batch_size))]
     assert sum(sizes) == n
     assert min(sizes) >= 2
     assert max(sizes) - min(sizes) <= 1

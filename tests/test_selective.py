@@ -197,10 +197,13 @@ def test_clusters_keep_their_names_from_round_to_round():
     assert np.array_equal(found.aligned, [before, before])
 
 
-def test_members_without_a_say_are_left_out_and_one_voter_agrees_with_nobody():
+def test_members_without_a_say_are_left_out_and_half_of_them_agree_on_nothing():
     labels = np.repeat([0, 1, 2], 20)
     nothing = np.full(60, -1)
     method = SelectivePseudoLabel(**QUICK, n_members=3)
+    assert (
+        not replace(method, n_members=4).agree([output(labels)] * 2 + [output(nothing, "abstained")] * 2).agreed.any()
+    )
     two = method.agree([output(labels), output(nothing, "abstained"), output(labels)])
     assert two.voters == 2
     assert two.agreed.all()
@@ -208,7 +211,7 @@ def test_members_without_a_say_are_left_out_and_one_voter_agrees_with_nobody():
     one = method.agree([output(labels), output(nothing, "abstained"), output(nothing, "lost")])
     assert one.voters == 1
     assert not one.agreed.any()
-    assert "no second voter" in one.remarks[0]
+    assert one.remarks == ("no point counts as agreed on: only 1 of 3 vote",)
     alone = SelectivePseudoLabel(**QUICK, n_members=1).agree([output(labels)])  # but a single member may go on alone
     assert alone.agreed.all()
 

@@ -146,9 +146,10 @@ class SelectivePseudoLabel(EnsembleClusterer):
             names = np.append(renaming(labels, kept, self.n_clusters), -1)  # its last is the name of "no label"
             labels, aligned = kept, names[aligned]
         agreed = agreement.agreed
-        if agreement.voters < 2 <= len(outputs):
+        seats = len(outputs) + len(extra)
+        if 2 * agreement.voters <= seats:  # the few that are left would teach all others what they believe
             agreed = np.zeros_like(agreed)
-            remarks += ("no point counts as agreed on: there is no second voter to agree with",)
+            remarks += (f"no point counts as agreed on: only {agreement.voters} of {seats} vote",)
         return replace(agreement, labels=labels, agreed=agreed, aligned=aligned, remarks=remarks)
 
     def names(self, output: MemberOutput, aligned: Labels) -> Labels:
