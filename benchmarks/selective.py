@@ -1,11 +1,13 @@
 """SPC's Tables 1, 2 and 3 and its Figure 2 on USPS, Fashion-MNIST or digits: ours beside the paper's.
 
     python benchmarks/selective.py [SETTING ...] [--dataset usps] [--seeds 0 1 2] [--n-samples N] [--n-rounds 30]
-                                   [--data DIR] [--work DIR] [--out FILE] [--table]
+                                   [--data DIR] [--work DIR] [--out FILE] [--local] [--table]
 
 A setting is the name of one of SETTINGS. One line of JSON a run is appended to FILE, with what is known after every
 round; a run that stands there already is not done again, one that broke off goes on after its last round, from
-its folder under --work. Rounds end by the label-free rule of the method; true labels are read for the figures alone.
+its folder under --work. With --local the members train one after another in this process, to the same labels, so that
+two settings side by side use two cores without waiting for anyone. Rounds end by the label-free rule of the method;
+true labels are read for the figures alone.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ import numpy as np
 import torch
 
 import distclust
-from distclust import RayPool, SelectivePseudoLabel, load, metrics
+from distclust import LocalPool, RayPool, SelectivePseudoLabel, load, metrics
 from distclust.contracts import Round
 from distclust.methods.selective import ABLATIONS
 from distclust.results import RunFolder
@@ -63,7 +65,7 @@ PUBLISHED = {
 }
 
 
-def run(name: str, seed: int, data: distclust.Dataset, n_rounds: int, work: Path) -> dict[str, object]:
+def run(name: str, seed: int, data: distclust.Dataset, n_rounds: int, work: Path, local: bool) -> dict[str, object]:
     """Train one setting with one seed, from where it broke off, and return its figures."""
     k = int(data.n_clusters or 0)
     parameters = {"n_clusters": k, "n_rounds": n_rounds, "random_state": seed, **SETTINGS[name]}
@@ -72,7 +74,7 @@ def run(name: str, seed: int, data: distclust.Dataset, n_rounds: int, work: Path
     trace = path / "trace.jsonl"
     method = SelectivePseudoLabel(**parameters).checked(data.x)
     start = time.perf_counter()
-    with RayPool(storage=folder.members) as pool:
+    with (LocalPool if local else RayPool)(storage=folder.members) as pool:
         for last in distclust.rounds(method, data.x, pool, resume=folder.last_round()):
             lines = trace.read_text().splitlines()[: last.index] if trace.exists() else []
             lines.append(json.dumps(figures(last, data, k)))
@@ -158,6 +160,7 @@ def main() -> int:
     parser.add_argument("--data", default=None, help="folder of the npz files")
     parser.add_argument("--work", type=Path, default=Path("runs/benchmark-selective"))
     parser.add_argument("--out", type=Path, default=None, help="default: benchmarks/results/selective-DATASET.jsonl")
+    parser.add_argument("--local", action="store_true", help="train in this process, without Ray")
     parser.add_argument("--table", action="store_true", help="print the table of FILE and end")
     arguments = parser.parse_args()
     unknown = [name for name in arguments.settings if name not in SETTINGS]
@@ -177,7 +180,7 @@ def main() -> int:
     for name in arguments.settings or ["5 members"]:
         for seed in arguments.seeds:
             if (name, seed) not in done:
-                found = run(name, seed, data, SETTINGS[name].get("n_rounds", arguments.n_rounds), arguments.work)
+                found = run(name, seed, data, SETTINGS[name].get("n_rounds", arguments.n_rounds), arguments.work, arguments.local)
                 out.parent.mkdir(parents=True, exist_ok=True)
                 with out.open("a") as stream:
                     stream.write(json.dumps(found) + "\n")
