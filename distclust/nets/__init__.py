@@ -11,6 +11,7 @@ from distclust.nets.autoencoder import (
     build_autoencoder,
     default_latent_dim,
 )
+from distclust.nets.resnet import ResNet18
 from distclust.nets.scaling import Scaling, ScalingName
 from distclust.nets.small import (
     ConvDecoder,
@@ -22,8 +23,9 @@ from distclust.nets.small import (
     build_decoder,
     encoder_names,
 )
+from distclust.nets.vgg import VGG4
 
-__all__ = [
+__all__ = [  # noqa: RUF022 - in plain order, capitals or not
     "Autoencoder",
     "ConvDecoder",
     "ConvEncoder",
@@ -31,9 +33,11 @@ __all__ = [
     "ImageEncoder",
     "MLPEncoder",
     "PseudoClassifier",
+    "ResNet18",
     "Scaling",
     "ScalingName",
     "SeriesEncoder",
+    "VGG4",
     "WindowDecoder",
     "WindowEncoder",
     "build",
