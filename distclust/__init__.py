@@ -15,6 +15,7 @@ _HOME = {
     "CombinationAssignment": "methods",
     "Dataset": "contracts",
     "DistclustError": "errors",
+    "EntropyClustering": "methods",
     "InputError": "errors",
     "LocalPool": "distributed",
     "RayPool": "distributed",

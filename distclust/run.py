@@ -28,6 +28,7 @@ Train an ensemble of deep clusterers and write its consensus, with no argument o
 METHOD is one of:
   selective       selective pseudo-label clustering: train on what the ensemble agrees on (default)
   combination     combination assignment and its rival partition supports
+  entropy         discriminative entropy clustering and its rivals
 `python -m distclust.run METHOD --help` lists its parameters.
 """
 _KEYS = """\

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from distclust import Dataset, LocalPool, RayPool, SelectivePseudoLabel, load, load_model, metrics, rounds, save_model
 from distclust.consensus import align, vote
 from distclust.contracts import Agreement, MemberOutput, Round
+from distclust.distributed.checkpoint import pack, unpack
 from distclust.errors import DataError, ParameterError, RunError
 from distclust.labelling import label
 from distclust.methods import selective
@@ -305,6 +306,24 @@ def test_a_resumed_run_ends_as_an_undisturbed_one(tmp_path, blobs):
     assert rest[-1].agreed_counts == whole[-1].agreed_counts
     assert np.array_equal(rest[-1].agreement.labels, whole[-1].agreement.labels)
     assert np.array_equal(rest[-1].agreement.aligned, whole[-1].agreement.aligned)
+
+
+@pytest.mark.parametrize(("encoder", "shape"), [("conv", (3, 12, 12)), ("mlp", (7,)), ("window", (2, 16))])
+def test_a_member_from_a_checkpoint_trains_on_to_the_same_bytes(encoder, shape):
+    """Its optimiser too: the moments of a convolution in channels-last memory belong to the same weights as before."""
+    x = torch.from_numpy(np.random.default_rng(0).normal(size=(40, *shape)).astype(np.float32))
+    method = SelectivePseudoLabel(**QUICK | {"n_clusters": 3}, encoder=encoder, batch_size=10)
+    undisturbed, stored = method.member(shape, 0), method.member(shape, 0)
+    for member in (undisturbed, stored):
+        member.net.scaling.fit(x, "unit")
+        member._train(x, None, 0)
+    again = method.member(shape, 0)
+    again.load_state_dict(unpack(pack(stored.state_dict())))
+    targets = torch.arange(40) % 3
+    undisturbed._train(x, targets, 1)
+    again._train(x, targets, 1)
+    for (name, one), other in zip(undisturbed.net.state_dict().items(), again.net.state_dict().values(), strict=True):
+        assert torch.equal(one, other), name
 
 
 class MortalMember(SelectiveMember):

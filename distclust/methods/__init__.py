@@ -10,18 +10,28 @@ from distclust.errors import UnknownNameError
 if TYPE_CHECKING:
     from distclust.methods.base import EnsembleClusterer
     from distclust.methods.combination import CombinationAssignment
+    from distclust.methods.entropy import EntropyClustering
     from distclust.methods.selective import SelectivePseudoLabel
 
-__all__ = ["METHODS", "CombinationAssignment", "EnsembleClusterer", "SelectivePseudoLabel", "method_class"]
+__all__ = [
+    "METHODS",
+    "CombinationAssignment",
+    "EnsembleClusterer",
+    "EntropyClustering",
+    "SelectivePseudoLabel",
+    "method_class",
+]
 
 # name in YAML and on the command line -> (module, class, what it is)
 METHODS = {
     "selective": ("selective", "SelectivePseudoLabel", "selective pseudo-label clustering"),
     "combination": ("combination", "CombinationAssignment", "combination assignment and its rival partition supports"),
+    "entropy": ("entropy", "EntropyClustering", "discriminative entropy clustering and its rivals"),
 }
 _HOME = {
     "CombinationAssignment": "combination",
     "EnsembleClusterer": "base",
+    "EntropyClustering": "entropy",
     "SelectivePseudoLabel": "selective",
 }
 

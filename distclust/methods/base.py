@@ -225,6 +225,11 @@ def n_batches(n_samples: int, batch_size: int) -> int:
     return max(1, min(math.ceil(n_samples / batch_size), n_samples // 2))
 
 
+def epochs_of_round(n_epochs: int, n_rounds: int, round: int) -> range:
+    """Return the epochs of `n_epochs` that fall into a round, evenly spread."""
+    return range(round * n_epochs // n_rounds, (round + 1) * n_epochs // n_rounds)
+
+
 def renaming(labels: Labels, aligned: Labels, n_clusters: int) -> Labels:
     """Return the aligned name of each cluster of a labelling, (K,); clusters without points get the names left over."""
     if (aligned < 0).all():
@@ -233,6 +238,19 @@ def renaming(labels: Labels, aligned: Labels, n_clusters: int) -> Labels:
     names[labels[labels >= 0]] = aligned[labels >= 0]
     names[names < 0] = np.setdiff1d(np.arange(n_clusters), names)
     return names
+
+
+def restore_optimiser(optimiser: torch.optim.Optimizer, state: State) -> None:
+    """Take up an optimiser's state, each tensor in the memory format of its parameter.
+
+    A fused step goes through memory without a look at the strides: with channels-last parameters, moments that come
+    contiguous out of a checkpoint would go to the wrong weights.
+    """
+    optimiser.load_state_dict(state)
+    for parameter, own in optimiser.state.items():
+        for name, value in own.items():
+            if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
+                own[name] = torch.empty_like(parameter, requires_grad=False).copy_(value)
 
 
 def revived(member: Member, state: State) -> Member:

@@ -20,7 +20,15 @@ from torch import Tensor, nn
 from distclust import assign, losses
 from distclust.contracts import Agreement, Array, MemberOutput, State
 from distclust.errors import DataError
-from distclust.methods.base import BLOCK, EnsembleClusterer, batches, collapse, n_batches
+from distclust.methods.base import (
+    BLOCK,
+    EnsembleClusterer,
+    batches,
+    collapse,
+    epochs_of_round,
+    n_batches,
+    restore_optimiser,
+)
 from distclust.metrics import effective_clusters
 from distclust.nets import Scaling, build, build_decoder
 from distclust.seeding import generator, integer, torch_generator, torch_stream
@@ -124,8 +132,7 @@ class CombinationAssignment(EnsembleClusterer):
 
     def epochs(self, n_samples: int, round: int) -> range:
         """Return the epochs that fall into a round."""
-        total = self.total_epochs(n_samples)
-        return range(round * total // self.n_rounds, (round + 1) * total // self.n_rounds)
+        return epochs_of_round(self.total_epochs(n_samples), self.n_rounds, round)
 
     def _faults(self, values: dict[str, Any], x: Array) -> list[str]:
         faults = super()._faults(values, x)
@@ -242,7 +249,7 @@ class CombinationMember:
         if self.decoder is not None:
             self.decoder.load_state_dict(state["decoder"])
         if "optimiser" in state:  # a saved model predicts and has none
-            self.optimiser.load_state_dict(state["optimiser"])
+            restore_optimiser(self.optimiser, state["optimiser"])
 
     def _start(self, x: Tensor) -> None:
         self.net.scaling.fit(x, self.settings.scaling)

@@ -20,7 +20,15 @@ from distclust.consensus import rename
 from distclust.contracts import Agreement, Array, Labels, MemberOutput, Round, State, Status
 from distclust.errors import RunError
 from distclust.labelling import Collapsed, NoCut, label
-from distclust.methods.base import BLOCK, EnsembleClusterer, batches, collapse, n_batches, renaming
+from distclust.methods.base import (
+    BLOCK,
+    EnsembleClusterer,
+    batches,
+    collapse,
+    n_batches,
+    renaming,
+    restore_optimiser,
+)
 from distclust.metrics import effective_clusters
 from distclust.nets import PseudoClassifier, Scaling, ScalingName, build_autoencoder, default_latent_dim
 from distclust.seeding import generator, integer, torch_generator, torch_stream
@@ -301,7 +309,7 @@ class SelectiveMember:
         self.net.load_state_dict(state["net"])
         self.own = state.get("own")
         if "optimiser" in state:  # a saved model predicts and has none
-            self.optimiser.load_state_dict(state["optimiser"])
+            restore_optimiser(self.optimiser, state["optimiser"])
 
     def _targets(self, agreed: Agreement | None) -> Tensor | None:
         """Return the label to train on, (N,), -1 = none: then the point is reconstructed. None = there is no label."""
