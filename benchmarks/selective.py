@@ -18,7 +18,6 @@ import datetime
 import json
 import os
 import platform
-import sys
 import time
 from pathlib import Path
 
@@ -93,7 +92,8 @@ def run(name: str, seed: int, data: distclust.Dataset, n_rounds: int, work: Path
         "rounds": rounds,
         "seconds": sum(r["seconds"] for r in rounds),
         "seconds_of_this_process": time.perf_counter() - start,
-        "command": "python benchmarks/selective.py " + " ".join(f"'{a}'" if " " in a else a for a in sys.argv[1:]),
+        "command": f"python benchmarks/selective.py '{name}' --dataset {data.name} --seeds {seed} "
+        f"--n-rounds {n_rounds}",
         "date": datetime.date.today().isoformat(),
         "machine": f"{platform.machine()}, {platform.system()}, {os.cpu_count()} CPUs",
         "versions": f"distclust {distclust.__version__}, torch {torch.__version__}, Python {platform.python_version()}",
@@ -137,7 +137,9 @@ def table(lines: list[str]) -> str:
         runs = found[name]
         cells = [_spread(runs, key) for key in ("acc", "nmi", "agreed_share", "agreed_acc")]
         rounds = ", ".join(str(r["round"]) for r in runs)
-        published = PUBLISHED.get(name, "") if runs[0]["dataset"] == "usps" else ""
+        published = ""
+        if runs[0]["dataset"] == "usps":
+            published = PUBLISHED.get(name) or f"{PUBLISHED.get(f'{name}, HDBSCAN', '-')} with HDBSCAN"
         rows.append(f"| {name} | {len(runs)} | " + " | ".join([*cells, rounds, published]) + " |")
     return "\n".join(rows)
 
@@ -180,7 +182,8 @@ def main() -> int:
     for name in arguments.settings or ["5 members"]:
         for seed in arguments.seeds:
             if (name, seed) not in done:
-                found = run(name, seed, data, SETTINGS[name].get("n_rounds", arguments.n_rounds), arguments.work, arguments.local)
+                n_rounds = SETTINGS[name].get("n_rounds", arguments.n_rounds)
+                found = run(name, seed, data, n_rounds, arguments.work, arguments.local)
                 out.parent.mkdir(parents=True, exist_ok=True)
                 with out.open("a") as stream:
                     stream.write(json.dumps(found) + "\n")

@@ -191,7 +191,7 @@ def measured(round: Round, data: Dataset, n_clusters: int) -> dict[str, Any]:
 
 
 def _scalars(round: Round) -> dict[str, float]:
-    """Return a round's figures by the names that TensorBoard shows."""
+    """Return a round's figures by the names that TensorBoard shows; one member has no stability to show."""
     figures = described(round)
     shown = ("agreed", "agreement", "stability", "effective_clusters", "seconds")
     members = {
@@ -199,7 +199,8 @@ def _scalars(round: Round) -> dict[str, float]:
         for index, output in enumerate(round.outputs)
         for name, value in output.scores.items()
     }
-    return {f"ensemble/{name}": figures[name] for name in shown} | members
+    found = {f"ensemble/{name}": figures[name] for name in shown} | members
+    return {name: value for name, value in found.items() if value is not None and math.isfinite(value)}
 
 
 def _known(y: np.ndarray[Any, Any], agreement: Agreement) -> bool:

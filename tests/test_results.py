@@ -152,3 +152,12 @@ def test_a_full_disk_leaves_the_last_round_as_it_was(tmp_path, blobs, monkeypatc
         folder.store(before)
     assert folder.last_round().index == before.index
     assert not list(folder.path.rglob("*.part"))
+
+
+def test_one_member_has_no_stability_to_store(tmp_path, blobs, capfd):
+    model = CombinationAssignment(n_clusters=3, n_epochs=1, n_rounds=1).checked(blobs[0])
+    folder = RunFolder.create(tmp_path / "one", "method: combination\n")
+    for last in rounds(model, blobs[0], LocalPool()):
+        folder.store(last)
+    folder.close()
+    assert "NaN" not in "".join(capfd.readouterr())
