@@ -14,7 +14,7 @@ from distclust import EntropyClustering, LocalPool, load_model, metrics, rounds,
 from distclust.assign import pseudo_labels_em
 from distclust.errors import DataError, ParameterError
 from distclust.methods.entropy import EntropyMember, fair_bias, volume_balanced
-from distclust.nets import Scaling
+from distclust.nets import ResNet18, Scaling
 from distclust.seeding import generator, torch_stream
 
 LOSSES = ["self-labelling", "renyi", "mutual-information", "imsat", "iic", "sela", "miadm", "scan", "k-means", "seeds"]
@@ -238,6 +238,20 @@ def test_a_saved_model_predicts_the_same(digits, tmp_path):
     np.testing.assert_array_equal(loaded.predict(digits.x), model.predict(digits.x))
     np.testing.assert_allclose(loaded.predict_proba(digits.x), model.predict_proba(digits.x))
     np.testing.assert_array_equal(model.predict(digits.x), model.labels_)
+
+
+def test_a_model_from_trained_weights_does_without_their_file(tmp_path):
+    x = np.random.default_rng(0).random((20, 3, 12, 12)).astype(np.float32)
+    trained = ResNet18((3, 12, 12))
+    torch.save(trained.state_dict(), tmp_path / "weights.pt")
+    parameters = {"n_clusters": 3, "backbone": "resnet18", "n_epochs": 1, "n_rounds": 1, "views": ()}
+    model = EntropyClustering(weights=str(tmp_path / "weights.pt"), trunk_learning_rate=1e-12, **parameters).fit(x)
+    torch.testing.assert_close(model.members_[0].net.trunk.conv1.weight, trained.conv1.weight)
+    save_model(model, tmp_path / "model")
+    (tmp_path / "weights.pt").unlink()
+    np.testing.assert_array_equal(load_model(tmp_path / "model").predict(x), model.predict(x))
+    with pytest.raises(DataError, match="there is no file of weights"):
+        EntropyClustering(weights="missing.pt", **parameters).fit(x)
 
 
 IMAGES = np.random.default_rng(0).random((20, 1, 8, 8)).astype(np.float32)

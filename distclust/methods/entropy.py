@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self, cast
 
 import numpy as np
 import torch
@@ -275,7 +275,7 @@ class EntropyClustering(EnsembleClusterer):
         faults += _seed_faults(values, len(x))
         if not faults:
             with torch.device("meta"):  # refuses a shape that it cannot take, before any worker starts
-                _trunk(backbone, x.shape[1:], None)
+                _trunk(backbone, x.shape[1:])
         return faults
 
 
@@ -292,7 +292,7 @@ class EntropyNet(nn.Module):
         super().__init__()
         self.scaling = Scaling(shape)
         with torch_stream(settings.random_state, "network weights", member=index):
-            self.trunk, width = _trunk(_backbone(settings.backbone, shape), shape, settings.weights)
+            self.trunk, width = _trunk(_backbone(settings.backbone, shape), shape)
             self.head = nn.Linear(width, settings.n_clusters)
 
     def forward(self, scaled: Tensor) -> Tensor:
@@ -340,6 +340,8 @@ class EntropyMember:
         """Train for one round and label all points by their greatest probability; `agreed` is not used."""
         if round == 0:
             self.net.scaling.fit(x, _scaling(self.settings, self.view))
+            if self.settings.weights is not None:
+                cast(ResNet18, self.net.trunk).read(self.settings.weights)  # a saved model does without the file
             if self.settings.start == "fair":
                 self._fair_start(x)
         loss = self._k_means(x, round) if self.settings.loss == "k-means" else self._train(x, round)
@@ -657,7 +659,7 @@ def _scaling(settings: EntropyClustering, view: image_views.View | None) -> Scal
     return settings.scaling
 
 
-def _trunk(backbone: str, shape: tuple[int, ...], weights: str | None) -> tuple[nn.Module, int]:
+def _trunk(backbone: str, shape: tuple[int, ...]) -> tuple[nn.Module, int]:
     """Return what is below the head, and how many features come out of it."""
     if backbone == "linear":
         return nn.Flatten(), math.prod(shape)
@@ -665,7 +667,7 @@ def _trunk(backbone: str, shape: tuple[int, ...], weights: str | None) -> tuple[
         vgg = VGG4(shape)
         return vgg, vgg.out_dim
     if backbone == "resnet18":
-        resnet = ResNet18(shape, weights)
+        resnet = ResNet18(shape)
         return resnet, resnet.out_dim
     return build(backbone, shape, _TRUNK_DIM), _TRUNK_DIM
 

@@ -60,9 +60,14 @@ class ResNet18(nn.Sequential):
         elif channels != 3:
             layers["conv1"] = _convolution(nn.Conv2d(channels, 64, 7, stride=2, padding=3, bias=False))
         super().__init__(OrderedDict(layers, flatten=nn.Flatten()))
+        self.in_shape = in_shape
         if weights is not None:
-            path = Path(os.path.expanduser(os.fspath(weights)))
-            self.load_state_dict(_fitting(_trunk(_read(path), path), self.state_dict(), path, in_shape))
+            self.read(weights)
+
+    def read(self, weights: str | os.PathLike[str]) -> None:
+        """Take up the weights of a file; see `weights` above."""
+        path = Path(os.path.expanduser(os.fspath(weights)))
+        self.load_state_dict(_fitting(_trunk(_read(path), path), self.state_dict(), path, self.in_shape))
 
 
 def _convolution(layer: nn.Conv2d) -> nn.Conv2d:
