@@ -64,11 +64,13 @@ PUBLISHED = {
 }
 
 
-def run(name: str, seed: int, data: distclust.Dataset, n_rounds: int, work: Path, local: bool) -> dict[str, object]:
+def run(
+    name: str, seed: int, data: distclust.Dataset, n_rounds: int, work: Path, local: bool, subset: str = ""
+) -> dict[str, object]:
     """Train one setting with one seed, from where it broke off, and return its figures."""
     k = int(data.n_clusters or 0)
     parameters = {"n_clusters": k, "n_rounds": n_rounds, "random_state": seed, **SETTINGS[name]}
-    path = work / f"{data.name}-{name.replace(' ', '-').replace(',', '')}-seed{seed}"
+    path = work / f"{data.name}-{len(data.x)}-{name.replace(' ', '-').replace(',', '')}-seed{seed}"
     folder = RunFolder.open(path) if path.exists() else RunFolder.create(path, json.dumps(parameters) + "\n")
     trace = path / "trace.jsonl"
     method = SelectivePseudoLabel(**parameters).checked(data.x)
@@ -93,7 +95,7 @@ def run(name: str, seed: int, data: distclust.Dataset, n_rounds: int, work: Path
         "seconds": sum(r["seconds"] for r in rounds),
         "seconds_of_this_process": time.perf_counter() - start,
         "command": f"python benchmarks/selective.py '{name}' --dataset {data.name} --seeds {seed} "
-        f"--n-rounds {n_rounds}",
+        f"--n-rounds {n_rounds}{subset}",
         "date": datetime.date.today().isoformat(),
         "machine": f"{platform.machine()}, {platform.system()}, {os.cpu_count()} CPUs",
         "versions": f"distclust {distclust.__version__}, torch {torch.__version__}, Python {platform.python_version()}",
@@ -168,22 +170,24 @@ def main() -> int:
     unknown = [name for name in arguments.settings if name not in SETTINGS]
     if unknown:
         parser.error(f"unknown settings {unknown}; known are: {'; '.join(SETTINGS)}")
-    subset = f"-{arguments.n_samples}" if arguments.n_samples else ""
-    out = arguments.out or Path(f"benchmarks/results/selective-{arguments.dataset}{subset}.jsonl")
+    n_samples = arguments.n_samples
+    size = f"-{n_samples}" if n_samples else ""
+    subset = f" --n-samples {n_samples}" if n_samples else ""
+    out = arguments.out or Path(f"benchmarks/results/selective-{arguments.dataset}{size}.jsonl")
     lines = out.read_text().splitlines() if out.exists() else []
     if arguments.table:
         print(table(lines))
         return 0
     done = {(found["setting"], found["seed"]) for found in map(json.loads, lines)}
     data = load(arguments.dataset, **({"data_dir": arguments.data} if arguments.data else {}))
-    if arguments.n_samples:
-        rows = np.sort(generator(0, "subset of the benchmark").permutation(len(data.x))[: arguments.n_samples])
+    if n_samples:
+        rows = np.sort(generator(0, "subset of the benchmark").permutation(len(data.x))[:n_samples])
         data = dataclasses.replace(data, x=np.ascontiguousarray(data.x[rows]), y=data.y[rows])
     for name in arguments.settings or ["5 members"]:
         for seed in arguments.seeds:
             if (name, seed) not in done:
                 n_rounds = SETTINGS[name].get("n_rounds", arguments.n_rounds)
-                found = run(name, seed, data, n_rounds, arguments.work, arguments.local)
+                found = run(name, seed, data, n_rounds, arguments.work, arguments.local, subset)
                 out.parent.mkdir(parents=True, exist_ok=True)
                 with out.open("a") as stream:
                     stream.write(json.dumps(found) + "\n")
