@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from numba import njit
 
-from distclust.assign.costs import Kind, is_tensor, place, read_floats
+from distclust.assign.costs import Floats, Kind, is_tensor, place, read_floats
 from distclust.errors import DataError, ParameterError, RunError
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ def pseudo_labels_optimal(
         length = min(1.0, 0.95 / max(nearest, 1e-300))  # all stay positive
         soft, slack, a = soft + length * step, slack + length * step_slack, a + length * step_a
         before, change = change, float((step / (soft + 1e-3)).abs().max())
-        settled = change < 1e-8 or before / 2 < change < 1e-5  # the next would be its square; only rounding is left
+        settled = change < 1e-8 or before / 2 < change < 1e-6  # the next would be its square; only rounding is left
         if length == 1.0 and threshold < _FLOOR and settled:
             return _like(probs, problem, soft)
     raise RunError(f"the pseudo-labels did not settle in {_MAX_STEPS} steps at lam={lam:g}. Use pseudo_labels_em.")
@@ -121,18 +122,36 @@ def _solved(shared: torch.Tensor, weights: torch.Tensor, wanted: torch.Tensor, t
     """Solve (L + diag(weights)) step = wanted, where L is the Laplacian with the off-diagonal entries -shared.
 
     The weights are a trifle beside L, which says nothing of a shift of all unknowns: that is left to the sum of all
-    rows, weights . step = total, and the rest is solved for the differences to the last.
+    rows, weights . step = total.
     """
     import torch
 
-    laplacian = -shared
-    laplacian.fill_diagonal_(0)
-    laplacian -= torch.diag(laplacian.sum(1))
-    rest = laplacian + torch.diag(weights) - torch.outer(weights, weights) / weights.sum()
-    rest.diagonal().mul_(1 + 1e-14)  # where groups of clusters share no points, rounding would leave it singular
-    apart = torch.zeros_like(wanted)
-    apart[:-1] = torch.linalg.solve(rest[:-1, :-1], (wanted - weights * total / weights.sum())[:-1])
+    links = (shared + shared.T).cpu().numpy() / 2
+    masses = weights.cpu().numpy().copy()
+    given = (wanted - weights * total / weights.sum()).cpu().numpy()
+    apart = torch.from_numpy(_eliminated(links, masses, given)).to(wanted.device)
     return apart + (total - weights @ apart) / weights.sum()
+
+
+@njit(cache=True, nogil=True)
+def _eliminated(links: Floats, masses: Floats, values: Floats) -> Floats:
+    """Solve masses_k x_k + sum_j links_kj (x_k - x_j) = values_k, overwriting all three.
+
+    Gauss's elimination on links and masses, which are only added up: where groups of clusters share next to no points,
+    the diagonal of the matrix would have lost what little there is (Grassmann, Taksar and Heyman 1985).
+    """
+    n = len(values)
+    pivots = np.empty(n)
+    for k in range(n):
+        pivots[k] = masses[k] + links[k, k + 1 :].sum()
+        for i in range(k + 1, n):
+            factor = links[i, k] / pivots[k]
+            masses[i] += factor * masses[k]
+            values[i] += factor * values[k]
+            links[i, k + 1 :] += factor * links[k, k + 1 :]  # what lands on the diagonal is not read
+    for k in range(n - 1, -1, -1):
+        values[k] = (values[k] + (links[k, k + 1 :] * values[k + 1 :]).sum()) / pivots[k]
+    return values
 
 
 class _Problem(NamedTuple):
