@@ -165,6 +165,80 @@ def score(labels: npt.ArrayLike, y: npt.ArrayLike, n_clusters: int) -> dict[str,
     }
 
 
+@dataclass(frozen=True)
+class ReliabilityBin:
+    """The points whose confidence lies in (low, high]; 0 counts to the first bin.
+
+    Args:
+        low: least confidence, left out.
+        high: greatest confidence.
+        n_points: how many there are, > 0.
+        confidence: their mean.
+        accuracy: share of them whose cluster is matched with their class.
+    """
+
+    low: float
+    high: float
+    n_points: int
+    confidence: float
+    accuracy: float
+
+
+def reliability(
+    confidence: npt.ArrayLike, labels: npt.ArrayLike, y: npt.ArrayLike, n_bins: int = 10
+) -> list[ReliabilityBin]:
+    """Return how often points of like confidence are right: the reliability diagram, bins without points left out.
+
+    Args:
+        confidence: (N,) 0 .. 1, the probability or agreement of each point's label.
+        labels: (N,) integers >= -1; points without a label are left out.
+        y: (N,) true classes, integers >= -1, -1 = unknown; matched with the clusters as in `accuracy`.
+        n_bins: equal intervals, >= 1.
+
+    Raises:
+        DataError: as in `accuracy`, or the confidence does not fit the labels.
+        ParameterError: n_bins is below 1.
+
+    Source:
+        Niculescu-Mizil and Caruana 2005; Guo et al. 2017, figure 1.
+    """
+    if not isinstance(n_bins, int | np.integer) or n_bins < 1:
+        raise ParameterError([f"n_bins is {n_bins!r}; it must be an integer, at least 1."])
+    clusters, classes = _labels("labels", labels), _labels("y", y)
+    _known(_same_length("labels", clusters, "y", classes))
+    _mean_share("confidence", confidence, len(clusters))
+    kept = (clusters >= 0) & (classes >= 0)
+    if not kept.any():
+        return []
+    clusters, classes = _consecutive(clusters[kept]), _consecutive(classes[kept])
+    matching = np.full(clusters.max() + 1, -1)
+    rows, columns = linear_sum_assignment(contingency(clusters, classes), maximize=True)
+    matching[rows] = columns
+    right = matching[clusters] == classes
+    sure = np.asarray(confidence, dtype=np.float64)[kept]
+    edges = np.linspace(0, 1, n_bins + 1)
+    at = np.digitize(sure, edges[1:-1], right=True)
+    bins = []
+    for b in np.unique(at):
+        inside = at == b
+        means = float(sure[inside].mean()), float(right[inside].mean())
+        bins.append(ReliabilityBin(float(edges[b]), float(edges[b + 1]), int(inside.sum()), *means))
+    return bins
+
+
+def expected_calibration_error(bins: list[ReliabilityBin]) -> float:
+    """Return the mean over points of |confidence - accuracy| of their bin, 0 .. 1; nan without bins.
+
+    Args:
+        bins: as `reliability` returns them.
+
+    Source:
+        Naeini, Cooper and Hauskrecht 2015; Guo et al. 2017, eq. (3).
+    """
+    n_points = sum(b.n_points for b in bins)
+    return sum(b.n_points * abs(b.confidence - b.accuracy) for b in bins) / n_points if n_points else float("nan")
+
+
 # Without true classes
 
 

@@ -7,6 +7,7 @@ import json
 import math
 import shutil
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,9 +19,11 @@ from distclust.distributed.checkpoint import LocalFolder, narrowed, pack, unpack
 from distclust.errors import RunFolderError
 from distclust.methods.base import EnsembleClusterer
 from distclust.methods.saved import save_model
+from distclust.seeding import generator
 
 _SPEC, _ROUNDS, _LABELS, _METRICS = "spec.yaml", "rounds.jsonl", "labels.parquet", "metrics.json"
 _LAST = "last-round.safetensors"
+_RELIABILITY_POINTS = 2_000
 
 
 class RunFolder:
@@ -125,6 +128,8 @@ class RunFolder:
         if not (self.path / "model").exists():
             save_model(model, self.path / "model")
         found = measured(model.last_round_, data, int(model.names_.shape[1]))
+        if found["with_truth"] is not None:
+            found["with_truth"]["reliability"] = reliability(model, data)
         self._files().write(_METRICS, (json.dumps(_finite(found), indent=1) + "\n").encode())
         return found
 
@@ -188,6 +193,35 @@ def measured(round: Round, data: Dataset, n_clusters: int) -> dict[str, Any]:
             "members_std": {name: float(np.std([m[name] for m in there])) for name in there[0]} if there else None,
         }
     }
+
+
+def reliability(model: EnsembleClusterer, data: Dataset) -> dict[str, Any] | None:
+    """Return how far a point's agreement, and the probability of its label, can be taken at their word.
+
+    Args:
+        model: fitted.
+        data: what it was fitted on, with true classes. 2,000 points that have a label and a class are looked at, drawn
+            by the model's seed, as every member has to predict them; all, if there are fewer.
+
+    Returns:
+        n_samples, and for "agreement" and "predict_proba" the expected_calibration_error and the bins of
+        `metrics.reliability`; None where no point has a label and a class.
+    """
+    assert data.y is not None
+    known = np.flatnonzero((data.y >= 0) & (model.labels_ >= 0))
+    drawn = generator(model.random_state, "points whose reliability is measured").permutation(len(known))
+    rows = np.sort(known[drawn[:_RELIABILITY_POINTS]])
+    if not len(rows):
+        return None
+    labels, y = model.labels_[rows], data.y[rows]
+    probability = model.predict_proba(data.x[rows])[np.arange(len(rows)), labels]
+    confidences = {"agreement": model.agreement_[rows], "predict_proba": probability.clip(0, 1)}
+    found: dict[str, Any] = {"n_samples": len(rows)}
+    for name, confidence in confidences.items():
+        bins = metrics.reliability(confidence, labels, y)
+        error = metrics.expected_calibration_error(bins)
+        found[name] = {"expected_calibration_error": error, "bins": [asdict(b) for b in bins]}
+    return found
 
 
 def _scalars(round: Round) -> dict[str, float]:

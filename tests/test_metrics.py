@@ -218,6 +218,44 @@ def test_rounded_rows_are_probabilities(dtype):
     assert 0 < metrics.hard_entropy(p) <= math.log2(100)
 
 
+@given(pairs(), st.integers(0, 100), st.integers(1, 7))
+def test_reliability_counts_every_labelled_point_once(pair, seed, n_bins):
+    labels, y = pair
+    confidence = np.random.default_rng(seed).choice([0, 0.25, 0.5, 0.7, 1], len(y))
+    bins = metrics.reliability(confidence, labels, y, n_bins)
+    kept = (labels >= 0) & (y >= 0)
+    assert sum(b.n_points for b in bins) == kept.sum()
+    right = sum(b.n_points * b.accuracy for b in bins)
+    assert right == pytest.approx(slow_accuracy(labels[kept], y[kept]) * kept.sum() if kept.any() else 0)
+    for b in bins:
+        inside = kept & (confidence <= b.high) & ((confidence > b.low) | (b.low == 0))
+        assert b.n_points == inside.sum()
+        assert b.confidence == pytest.approx(confidence[inside].mean())
+
+
+def test_the_calibration_error_is_none_where_confidence_is_what_happens():
+    rng = np.random.default_rng(0)
+    y, confidence = rng.integers(0, 3, 30_000), rng.uniform(0.4, 1, 30_000)
+    labels = np.where(rng.random(30_000) < confidence, y, (y + 1) % 3)
+
+    def error(confidence):
+        return metrics.expected_calibration_error(metrics.reliability(confidence, (labels + 1) % 3, y))
+
+    assert error(confidence) < 0.02
+    assert error(np.ones(30_000)) == pytest.approx(1 - confidence.mean(), abs=0.02)
+    assert math.isnan(metrics.expected_calibration_error([]))
+
+
+def test_bad_confidences_are_refused():
+    for confidence, n_bins, error in (
+        ([0.5, 1.5], 10, DataError),
+        ([0.5], 10, DataError),
+        ([0.5, 1], 0, ParameterError),
+    ):
+        with pytest.raises(error):
+            metrics.reliability(confidence, np.array([0, 1]), np.array([0, 1]), n_bins)
+
+
 # without true classes
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from distclust import CombinationAssignment, Dataset, LocalPool, load_model, rounds
 from distclust.errors import RunFolderError
-from distclust.results import RunFolder, measured
+from distclust.results import RunFolder, measured, reliability
 
 SPEC = "method: combination\ndataset: blobs\n"
 
@@ -102,6 +102,22 @@ def test_true_labels_change_the_metrics_alone(tmp_path, blobs):
     for found in (with_y, with_shuffled, without):
         found["label_free"].pop("seconds")
     assert with_y["label_free"] == with_shuffled["label_free"] == without["label_free"]
+
+
+def test_the_reliability_is_that_of_labelled_points_of_known_class(run, blobs):
+    _, model, found = run
+    x, y = blobs
+    whole = found["with_truth"]["reliability"]
+    assert whole["n_samples"] == len(x)
+    for name in ("agreement", "predict_proba"):
+        right = sum(b["n_points"] * b["accuracy"] for b in whole[name]["bins"]) / len(x)
+        assert right == pytest.approx(found["with_truth"]["consensus"]["acc"])
+        assert 0 <= whole[name]["expected_calibration_error"] <= 1
+    mean = sum(b["n_points"] * b["confidence"] for b in whole["agreement"]["bins"]) / len(x)
+    assert mean == pytest.approx(model.agreement_.mean())
+    some = np.where(np.arange(len(y)) < 50, y, -1)
+    assert reliability(model, Dataset("blobs", x, some, 3))["n_samples"] == 50
+    assert reliability(model, Dataset("blobs", x, np.full_like(y, -1), 3)) is None
 
 
 def test_partly_known_classes_are_measured_on_what_is_known(run, blobs):
