@@ -79,6 +79,18 @@ def read_floats(x: Any) -> Floats:
     return np.ascontiguousarray(x, dtype=np.float64)
 
 
+def read_shares(target: Any, n_clusters: int) -> Floats | None:
+    """Return the target (K,), shares >= 0 that sum to 1, uniform where it is None; None where it is nothing such."""
+    if target is None:
+        return np.full(n_clusters, 1 / n_clusters)
+    try:
+        shares = read_floats(target)
+    except (TypeError, ValueError):
+        return None
+    fits = shares.shape == (n_clusters,) and bool((shares >= 0).all())
+    return shares if fits and math.isclose(shares.sum(), 1, rel_tol=1e-5) else None
+
+
 def place(wrong: npt.NDArray[np.bool_]) -> str:
     """Return the index of the first True, as in "[0, 3]"."""
     return str([int(at) for at in np.unravel_index(int(wrong.argmax()), wrong.shape)])

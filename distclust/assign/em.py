@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from distclust.assign.costs import Floats, Kind, is_tensor, place, read_floats
+from distclust.assign.costs import Floats, Kind, is_tensor, place, read_floats, read_shares
 from distclust.errors import DataError, ParameterError, RunError
 
 if TYPE_CHECKING:
@@ -177,18 +177,14 @@ def _read(probs: Any, lam: Any, target: Any, known: Any, tol: Any = 0.0, max_ite
         faults.append(f"tol is {tol!r}; it must be a number >= 0. Try 0.001.")
     if not isinstance(max_iter, numbers.Integral) or int(max_iter) < 1:
         faults.append(f"max_iter is {max_iter!r}; it must be an integer >= 1. Try 100.")
-    shares = np.full(n_clusters, 1 / n_clusters)
-    if target is not None:
-        try:
-            shares = read_floats(target)
-        except (TypeError, ValueError):
-            shares = np.full(1, np.nan)
-        if shares.shape != (n_clusters,) or not ((shares > 0).all() and math.isclose(shares.sum(), 1, rel_tol=1e-5)):
-            faults.append(
-                f"target is {target!r}; it must be {n_clusters} shares > 0 that sum to 1: a cluster of volume 0 would "
-                "have an infinite penalty. Divide it by its sum, or leave the cluster out."
-            )
-    if faults:
+    shares = read_shares(target, n_clusters)
+    if shares is None or not (shares > 0).all():
+        shares = None
+        faults.append(
+            f"target is {target!r}; it must be {n_clusters} shares > 0 that sum to 1: a cluster of volume 0 would "
+            "have an infinite penalty. Divide it by its sum, or leave the cluster out."
+        )
+    if faults or shares is None:
         raise ParameterError(faults)
     labels = None if known is None else _read_known(known, n_points, n_clusters)
     counts = np.bincount(labels[labels >= 0], minlength=n_clusters) if labels is not None else np.zeros(n_clusters)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from distclust.assign.costs import Floats, Kind, is_tensor, place, read_floats
+from distclust.assign.costs import Floats, Kind, is_tensor, place, read_shares
 from distclust.contracts import Array
 from distclust.errors import DataError, ParameterError
 
@@ -117,17 +117,10 @@ def _read_parameters(epsilon: Any, n_iter: Any, target: Any, n_clusters: int) ->
         faults.append(f"epsilon is {epsilon!r}; it must be a finite number > 0. Try 0.05.")
     if not isinstance(n_iter, numbers.Integral) or int(n_iter) < 1:
         faults.append(f"n_iter is {n_iter!r}; it must be an integer >= 1. Try 3.")
-    shares = np.full(n_clusters, 1 / n_clusters)
-    if target is not None:
-        try:
-            shares = read_floats(target)
-        except (TypeError, ValueError):
-            shares = np.full(1, np.nan)
-        if shares.shape != (n_clusters,) or not ((shares >= 0).all() and math.isclose(shares.sum(), 1, rel_tol=1e-5)):
-            faults.append(
-                f"target is {target!r}; it must be {n_clusters} shares >= 0 that sum to 1. Divide it by its sum."
-            )
-    if faults:
+    shares = read_shares(target, n_clusters)
+    if shares is None:
+        faults.append(f"target is {target!r}; it must be {n_clusters} shares >= 0 that sum to 1. Divide it by its sum.")
+    if faults or shares is None:
         raise ParameterError(faults)
     return shares
 

@@ -230,6 +230,27 @@ def epochs_of_round(n_epochs: int, n_rounds: int, round: int) -> range:
     return range(round * n_epochs // n_rounds, (round + 1) * n_epochs // n_rounds)
 
 
+def share_faults(name: str, values: dict[str, Any]) -> list[str]:
+    """Return what is wrong with the expected shares of the clusters, a parameter that may be "uniform"."""
+    shares, k = values[name], values["n_clusters"]
+    if shares == "uniform" or (len(shares) == k and abs(sum(shares) - 1) <= 1e-6):
+        return []
+    return [
+        f"{name} has {len(shares)} values with sum {sum(shares):g}; it must be a distribution over the {k} clusters: "
+        f"{k} shares that sum to 1. Divide them by their sum, or use {name}='uniform'."
+    ]
+
+
+def round_faults(values: dict[str, Any]) -> list[str]:
+    """Return what is wrong between n_rounds and n_epochs, where a number of epochs is given."""
+    if values["n_epochs"] == "auto" or values["n_rounds"] <= values["n_epochs"]:
+        return []
+    return [
+        f"n_rounds={values['n_rounds']} cannot be used with n_epochs={values['n_epochs']}: a round takes at least one "
+        f"epoch. Give n_rounds={values['n_epochs']} or fewer."
+    ]
+
+
 def renaming(labels: Labels, aligned: Labels, n_clusters: int) -> Labels:
     """Return the aligned name of each cluster of a labelling, (K,); clusters without points get the names left over."""
     if (aligned < 0).all():

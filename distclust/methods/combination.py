@@ -28,6 +28,8 @@ from distclust.methods.base import (
     epochs_of_round,
     n_batches,
     restore_optimiser,
+    round_faults,
+    share_faults,
 )
 from distclust.metrics import effective_clusters
 from distclust.nets import Scaling, build, build_decoder
@@ -136,18 +138,7 @@ class CombinationAssignment(EnsembleClusterer):
 
     def _faults(self, values: dict[str, Any], x: Array) -> list[str]:
         faults = super()._faults(values, x)
-        prior, k = values["prior"], values["n_clusters"]
-        if prior != "uniform" and (len(prior) != k or abs(sum(prior) - 1) > 1e-6):
-            faults.append(
-                f"prior has {len(prior)} values with sum {sum(prior):g}; it must be a distribution over the {k} "
-                f"clusters: {k} shares that sum to 1. Divide them by their sum, or use prior='uniform'."
-            )
-        if values["n_epochs"] != "auto" and values["n_rounds"] > values["n_epochs"]:
-            faults.append(
-                f"n_rounds={values['n_rounds']} cannot be used with n_epochs={values['n_epochs']}: a round takes at "
-                f"least one epoch. Give n_rounds={values['n_epochs']} or fewer."
-            )
-        return faults
+        return faults + share_faults("prior", values) + round_faults(values)
 
 
 class CombinationNet(nn.Module):

@@ -33,6 +33,8 @@ from distclust.methods.base import (
     n_batches,
     renaming,
     restore_optimiser,
+    round_faults,
+    share_faults,
 )
 from distclust.metrics import effective_clusters
 from distclust.nets import VGG4, ResNet18, Scaling, ScalingName, build
@@ -261,18 +263,7 @@ class EntropyClustering(EnsembleClusterer):
             faults.append(f"update={values['update']!r} is for the losses with pseudo-labels: {', '.join(_LABELLED)}.")
         if values["weights"] is not None and backbone != "resnet18":
             faults.append(f"weights={values['weights']!r} are for backbone='resnet18', and it is {backbone!r}.")
-        target, k = values["target"], values["n_clusters"]
-        if target != "uniform" and (len(target) != k or abs(sum(target) - 1) > 1e-6):
-            faults.append(
-                f"target has {len(target)} values with sum {sum(target):g}; it must be {k} shares > 0 that sum to 1. "
-                f"Divide them by their sum, or use target='uniform'."
-            )
-        if values["n_epochs"] != "auto" and values["n_rounds"] > values["n_epochs"]:
-            faults.append(
-                f"n_rounds={values['n_rounds']} cannot be used with n_epochs={values['n_epochs']}: a round takes at "
-                f"least one epoch. Give n_rounds={values['n_epochs']} or fewer."
-            )
-        faults += _seed_faults(values, len(x))
+        faults += share_faults("target", values) + round_faults(values) + _seed_faults(values, len(x))
         if not faults:
             with torch.device("meta"):  # refuses a shape that it cannot take, before any worker starts
                 _trunk(backbone, x.shape[1:])
