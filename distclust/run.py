@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
-from distclust.errors import DistclustError, InputError
+from distclust.command import INTERRUPTED, Parser, exit_code
+from distclust.errors import InputError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -45,39 +45,24 @@ examples:
   python -m distclust.run combination dataset=usps sigma=50
   python -m distclust.run --resume runs/my-run
 """
-_INTERRUPTED = 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0 done, 1 failed, 2 unusable input, 130 interrupted."""
     words = sys.argv[1:] if argv is None else list(argv)
-    try:
-        arguments = _parser().parse_intermixed_args(words)
-        if arguments.help:
-            print(_help(arguments.words))
-            return 0
-        return _run(arguments)
-    except InputError as error:
-        print(f"distclust: {error}", file=sys.stderr)
-        return 2
-    except DistclustError as error:
-        print(f"distclust: {error}", file=sys.stderr)
-        return 1
-    except BrokenPipeError:  # whoever read the output has gone, as in `... | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return exit_code(lambda: _command(words), lambda: "interrupted before the run began.")
+
+
+def _command(words: list[str]) -> int:
+    arguments = _parser().parse_intermixed_args(words)
+    if arguments.help:
+        print(_help(arguments.words))
         return 0
-    except KeyboardInterrupt:
-        print("distclust: interrupted before the run began.", file=sys.stderr)
-        return _INTERRUPTED
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message}. `python -m distclust.run --help` shows what there is.")
+    return _run(arguments)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="python -m distclust.run",
         usage="python -m distclust.run [METHOD] [key=value ...] [--config FILE] [--out DIR] [--resume DIR]",
         description=_HELP,
@@ -203,7 +188,7 @@ def _drain(
             f"  python -m distclust.run --resume {folder.path}",
             file=sys.stderr,
         )
-        return _INTERRUPTED
+        return INTERRUPTED
     except InputError:
         if new and not begun:
             folder.discard()

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from distclust import load
+from distclust.report import theory
 from distclust.run import _parser, main
 from distclust.spec import read
 
@@ -41,6 +42,8 @@ def test_every_command_is_known():
             if not arguments.help and not arguments.resume:
                 method = arguments.words[0] if arguments.words and "=" not in arguments.words[0] else None
                 read(arguments.config, [w for w in arguments.words if "=" in w], method)
+        elif words[1:3] == ["-m", "distclust.report.theory"]:
+            theory._checked(theory._parser().parse_intermixed_args(words[3:]))
         else:
             assert words[0] == "python", line
             assert (ROOT / words[1]).is_file(), line

@@ -1,0 +1,44 @@
+"""What the commands share: exit codes, and one message in place of a traceback."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+from distclust.errors import DistclustError, InputError
+
+INTERRUPTED = 130
+
+
+def exit_code(command: Callable[[], int], interrupted: Callable[[], str]) -> int:
+    """Run a command and return its exit code: 0 done, 1 failed, 2 unusable input, 130 interrupted.
+
+    Args:
+        command: does it, and returns its own code.
+        interrupted: what to say after Ctrl-C.
+    """
+    try:
+        return command()
+    except InputError as error:
+        print(f"distclust: {error}", file=sys.stderr)
+        return 2
+    except DistclustError as error:
+        print(f"distclust: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # whoever read the output has gone, as in `... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print(f"distclust: {interrupted()}", file=sys.stderr)
+        return INTERRUPTED
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that raises InputError where it does not understand."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise the message, with where to look."""
+        raise InputError(f"{message}. `{self.prog} --help` shows what there is.")
