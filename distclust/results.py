@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import math
@@ -16,7 +17,7 @@ import numpy as np
 from distclust import metrics
 from distclust.contracts import Agreement, Dataset, MemberOutput, Round, Status
 from distclust.distributed.checkpoint import LocalFolder, narrowed, pack, unpack
-from distclust.errors import RunFolderError
+from distclust.errors import RunError, RunFolderError
 from distclust.methods.base import EnsembleClusterer
 from distclust.methods.saved import save_model
 from distclust.seeding import generator
@@ -205,7 +206,8 @@ def reliability(model: EnsembleClusterer, data: Dataset) -> dict[str, Any] | Non
 
     Returns:
         n_samples, and for "agreement" and "predict_proba" the expected_calibration_error and the bins of
-        `metrics.reliability`; None where no point has a label and a class.
+        `metrics.reliability`; the latter is left out where the model predicts no new points. None where no point has a
+        label and a class.
     """
     assert data.y is not None
     known = np.flatnonzero((data.y >= 0) & (model.labels_ >= 0))
@@ -214,8 +216,10 @@ def reliability(model: EnsembleClusterer, data: Dataset) -> dict[str, Any] | Non
     if not len(rows):
         return None
     labels, y = model.labels_[rows], data.y[rows]
-    probability = model.predict_proba(data.x[rows])[np.arange(len(rows)), labels]
-    confidences = {"agreement": model.agreement_[rows], "predict_proba": probability.clip(0, 1)}
+    confidences = {"agreement": model.agreement_[rows]}
+    with contextlib.suppress(RunError):  # selective pseudo-labels that ended before their classifiers saw a target
+        probability = model.predict_proba(data.x[rows])[np.arange(len(rows)), labels]
+        confidences["predict_proba"] = probability.clip(0, 1)
     found: dict[str, Any] = {"n_samples": len(rows)}
     for name, confidence in confidences.items():
         bins = metrics.reliability(confidence, labels, y)

@@ -377,12 +377,14 @@ def _explain(console: Console, found: dict[str, Any], folder: RunFolder, method:
     if found["with_truth"]:
         say("accuracy, NMI and ARI compare with the true classes, which no training step has seen")
         if reliability := found["with_truth"]["reliability"]:
-            agreement, probability = (
-                reliability[name]["expected_calibration_error"] for name in ("agreement", "predict_proba")
-            )
+            off = [
+                f"off the {name} by {reliability[name]['expected_calibration_error']:.1%}"
+                for name in ("agreement", "predict_proba")
+                if name in reliability
+            ]
             say(
-                f"reliability: the share of right labels is off the agreement by {agreement:.1%} and off predict_proba "
-                f"by {probability:.1%} (mean over {reliability['n_samples']:,} points in ten bins; metrics.json)"
+                f"reliability: the share of right labels is {' and '.join(off)} "
+                f"(mean over {reliability['n_samples']:,} points in ten bins; metrics.json)"
             )
     say(f"labels:      {folder.path / 'labels.parquet'}")
     say(f"TensorBoard: tensorboard --logdir {folder.path / 'tensorboard'}")

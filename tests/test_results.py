@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from distclust import CombinationAssignment, Dataset, LocalPool, load_model, rounds
-from distclust.errors import RunFolderError
+from distclust.errors import RunError, RunFolderError
 from distclust.results import RunFolder, measured, reliability
 
 SPEC = "method: combination\ndataset: blobs\n"
@@ -118,6 +118,17 @@ def test_the_reliability_is_that_of_labelled_points_of_known_class(run, blobs):
     some = np.where(np.arange(len(y)) < 50, y, -1)
     assert reliability(model, Dataset("blobs", x, some, 3))["n_samples"] == 50
     assert reliability(model, Dataset("blobs", x, np.full_like(y, -1), 3)) is None
+
+
+def test_a_model_that_predicts_nothing_new_has_the_reliability_of_its_agreement(run, blobs, monkeypatch):
+    def refuse(x):
+        raise RunError("no target was seen.")
+
+    model = run[1]
+    monkeypatch.setattr(model, "predict_proba", refuse, raising=False)
+    found = reliability(model, Dataset("blobs", *blobs, 3))
+    assert found["agreement"] == run[2]["with_truth"]["reliability"]["agreement"]
+    assert "predict_proba" not in found
 
 
 def test_partly_known_classes_are_measured_on_what_is_known(run, blobs):
