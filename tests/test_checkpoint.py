@@ -265,6 +265,16 @@ def test_a_failed_write_leaves_the_old_content_and_nothing_else(tmp_path, monkey
     assert [p.name for p in tmp_path.iterdir()] == ["member"]
 
 
+def test_an_interrupted_write_leaves_nothing(tmp_path, monkeypatch):
+    def interrupt(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        LocalFolder(tmp_path).write("member", b"content")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_file_is_complete_and_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch):
     steps = []
     replace = os.replace

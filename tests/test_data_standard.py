@@ -167,6 +167,22 @@ def test_download_that_fails(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, er
     assert caught.value.__cause__ is error
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_a_failed_download_leaves_no_new_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, there: bool) -> None:
+    def half(root: str, **_: Any) -> None:
+        Path(root).mkdir(exist_ok=True)
+        (Path(root) / "archive").write_bytes(b"half")
+        raise EOFError
+
+    folder = tmp_path / "data"
+    if there:
+        folder.mkdir()
+    monkeypatch.setattr(torchvision.datasets, "FashionMNIST", half)
+    with pytest.raises(DataError):
+        load("fashion-mnist", data_dir=folder)
+    assert folder.exists() == there
+
+
 def write(path: Path, shape: tuple[int, ...] = (28, 28), n_clusters: int = 10, **more: Any) -> Array:
     x = np.random.default_rng(0).integers(0, 256, (12, *shape), dtype=np.uint8)
     y = (np.arange(12) * 7 % n_clusters).astype(np.uint8)

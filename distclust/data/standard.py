@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -138,12 +139,15 @@ def _torchvision(name: str, part: str, folder: Path) -> Part:
     entry = STANDARD[name]
     where: dict[str, Any] = {"split": part.replace("labelled", "labeled")} if entry.by_split else {}
     where = where or {"train": part == "train"}
+    there = folder.exists()
     try:
         import torchvision.datasets
 
         data = getattr(torchvision.datasets, entry.torchvision)(root=str(folder), download=True, **where)
     except Exception as error:  # network, archive, checksum, folder: each has errors of its own
         stem = "cifar100" if name == "cifar100-20" else name
+        if not there:
+            shutil.rmtree(folder, ignore_errors=True)
         raise DataError(
             f"{name} was looked for as {stem}.npz and in torchvision's own files in {folder}, and could not be "
             f"downloaded to there: {type(error).__name__}: {error}. Put {stem}.npz there, with the arrays x_train, "

@@ -136,8 +136,9 @@ class LocalFolder:
                 os.fsync(file.fileno())
             os.replace(beside, self.path / name)
         except OSError as error:
-            beside.unlink(missing_ok=True)
             raise _unwritable(str(self.path / name), error) from error
+        finally:
+            beside.unlink(missing_ok=True)  # is left by an interrupt as well
 
     def read(self, name: str) -> bytes | None:
         """Return a file's content, None if there is no such file."""
