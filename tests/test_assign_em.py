@@ -1,6 +1,7 @@
 """Pseudo-labels against the paper's steps written out, a general convex solver, and the conditions of the optimum."""
 
 import math
+from fractions import Fraction
 from itertools import pairwise
 
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from distclust.assign import pseudo_labels_em, pseudo_labels_optimal
+from distclust.assign.em import _eliminated
 from distclust.errors import DataError, ParameterError
 
 BOTH = (pseudo_labels_em, pseudo_labels_optimal)
@@ -120,6 +122,32 @@ def test_the_optimum_meets_its_conditions(n, k, seed, lam, sharpness, evenness):
     np.testing.assert_allclose((sigma + pull) / (1 + pull.sum(1, keepdims=True)), y, atol=1e-11)
     started = pseudo_labels_em(sigma, lam, u, tol=0, max_iter=30)
     assert loss(sigma, y, lam, u) <= loss(sigma, started, lam, u) + 1e-9 * (1 + lam)
+
+
+@given(st.integers(2, 6), st.integers(0, 2**31))
+def test_elimination_is_right_to_the_last_digits_where_groups_hardly_touch(k, seed):
+    rng = np.random.default_rng(seed)
+    links = 10 ** rng.uniform(-25, 0, (k, k))
+    links += links.T
+    masses, values = 10 ** rng.uniform(-12, 0, k), rng.random(k) + 0.1  # of one sign: nothing cancels
+    np.testing.assert_allclose(
+        _eliminated(links.copy(), masses.copy(), values.copy()), exactly(links, masses, values), rtol=1e-12
+    )
+
+
+def exactly(links, masses, values):
+    """Gauss-Jordan elimination of masses_k x_k + sum_j links_kj (x_k - x_j) = values_k in fractions."""
+    k = len(values)
+    rows = [[-Fraction(links[i, j]) if i != j else Fraction(0) for j in range(k)] for i in range(k)]
+    for i in range(k):
+        rows[i][i] = Fraction(masses[i]) - sum(rows[i])
+        rows[i].append(Fraction(values[i]))
+    for i in range(k):
+        rows[i] = [entry / rows[i][i] for entry in rows[i]]
+        for j in range(k):
+            if j != i:
+                rows[j] = [a - rows[j][i] * b for a, b in zip(rows[j], rows[i], strict=True)]
+    return [float(row[-1]) for row in rows]
 
 
 def test_em_reaches_the_optimum_where_it_can():

@@ -143,14 +143,19 @@ def _eliminated(links: Floats, masses: Floats, values: Floats) -> Floats:
     n = len(values)
     pivots = np.empty(n)
     for k in range(n):
-        pivots[k] = masses[k] + links[k, k + 1 :].sum()
+        pivots[k] = masses[k]
         for i in range(k + 1, n):
-            factor = links[i, k] / pivots[k]
+            pivots[k] += links[k, i]
+        for i in range(k + 1, n):
+            factor = links[k, i] / pivots[k]
             masses[i] += factor * masses[k]
             values[i] += factor * values[k]
-            links[i, k + 1 :] += factor * links[k, k + 1 :]  # what lands on the diagonal is not read
+            for j in range(i + 1, n):  # what is left of the diagonal is not read
+                links[i, j] += factor * links[k, j]
     for k in range(n - 1, -1, -1):
-        values[k] = (values[k] + (links[k, k + 1 :] * values[k + 1 :]).sum()) / pivots[k]
+        for j in range(k + 1, n):
+            values[k] += links[k, j] * values[j]
+        values[k] /= pivots[k]
     return values
 
 
