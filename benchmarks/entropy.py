@@ -48,6 +48,7 @@ VARIANTS = {  # of the losses with a network; IMSAT weighs its views ten times
     "MIGD, views weigh 10": {"loss": "mutual-information", "augmentation_weight": 10.0},
     "self-labelling, views weigh 10": {"loss": "self-labelling", "augmentation_weight": 10.0},
     "self-labelling, random start": {"loss": "self-labelling", "start": "random"},
+    "SCAN, gamma 0.0001": {"loss": "scan", "gamma": 0.0001},
 }
 LOSSES |= VARIANTS
 # setting -> what is searched, for every loss alike
@@ -146,7 +147,7 @@ def run(
 
 def table(lines: list[str], setting: str) -> str:
     """Return the results as a table in Markdown: of every loss the combination that is chosen without labels."""
-    found = [one for one in map(json.loads, lines) if one["setting"] == setting]
+    found = [one for one in map(json.loads, lines) if one["setting"] == setting and one["std"] is not None]
     published = PUBLISHED["vgg4" if setting.startswith("vgg4") else "features"]
     rows = [
         "| loss | chosen without labels | clusters | stability | accuracy | consensus | oracle_best | MNIST, paper |",
