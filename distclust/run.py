@@ -378,12 +378,12 @@ def _explain(console: Console, found: dict[str, Any], folder: RunFolder, method:
         say("accuracy, NMI and ARI compare with the true classes, which no training step has seen")
         if reliability := found["with_truth"]["reliability"]:
             off = [
-                f"off the {name} by {reliability[name]['expected_calibration_error']:.1%}"
+                f"{name} is off by {reliability[name]['expected_calibration_error']:.1%}"
                 for name in ("agreement", "predict_proba")
                 if name in reliability
             ]
             say(
-                f"reliability: the share of right labels is {' and '.join(off)} "
+                f"taken as the chance that a point's label is right, {' and '.join(off)} "
                 f"(mean over {reliability['n_samples']:,} points in ten bins; metrics.json)"
             )
     say(f"labels:      {folder.path / 'labels.parquet'}")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -38,6 +39,12 @@ def test_a_run_ends_with_labels_a_user_can_open(tmp_path, capsys):
     assert "round 2/2" in out
     assert "consensus" in out
     assert "true classes, which no training step has seen" in out
+    told = re.search(
+        r"label is right, agreement is off by (.*)% and predict_proba is off by (.*)% \(mean over 1,797", out
+    )
+    found = json.loads((tmp_path / "r" / "metrics.json").read_text())["with_truth"]["reliability"]
+    for said, name in zip(told.groups(), ("agreement", "predict_proba"), strict=True):
+        assert float(said) == pytest.approx(100 * found[name]["expected_calibration_error"], abs=0.051)
     assert len(labels(tmp_path / "r")) == 1797
     assert json.loads((tmp_path / "r" / "metrics.json").read_text())["with_truth"]["consensus"]["acc"] > 0.1
 
