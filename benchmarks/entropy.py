@@ -48,6 +48,7 @@ VARIANTS = {  # of the losses with a network; IMSAT weighs its views ten times
     "MIGD, views weigh 10": {"loss": "mutual-information", "augmentation_weight": 10.0},
     "self-labelling, views weigh 10": {"loss": "self-labelling", "augmentation_weight": 10.0},
     "self-labelling, random start": {"loss": "self-labelling", "start": "random"},
+    "self-labelling, 180 epochs": {"loss": "self-labelling", "n_epochs": 180},
     "SCAN, gamma 0.0001": {"loss": "scan", "gamma": 0.0001},
 }
 LOSSES |= VARIANTS
@@ -115,7 +116,7 @@ def run(
     setting: str, name: str, searched: dict[str, object], data: distclust.Dataset, members: int, epochs: int | None
 ) -> dict[str, object]:
     """Train the members with one loss and return their figures."""
-    parameters = fixed(setting) | LOSSES[name] | searched | ({"n_epochs": epochs} if epochs else {})
+    parameters = fixed(setting) | ({"n_epochs": epochs} if epochs else {}) | LOSSES[name] | searched
     model = EntropyClustering(n_clusters=data.n_clusters, n_members=members, n_rounds=1, **parameters)
     start = time.perf_counter()
     with LocalPool() as pool:
@@ -193,8 +194,8 @@ def main() -> int:
         done = [(one["setting"], one["loss"], one["parameters"], len(one["members"])) for one in map(json.loads, lines)]
         for name in arguments.losses or LOSSES:
             for searched in combinations(arguments.setting, name):
-                parameters = json.loads(json.dumps(fixed(arguments.setting) | LOSSES[name] | searched))
-                parameters |= {"n_epochs": epochs} if epochs else {}
+                parameters = fixed(arguments.setting) | ({"n_epochs": epochs} if epochs else {})
+                parameters = json.loads(json.dumps(parameters | LOSSES[name] | searched))
                 if (arguments.setting, name, parameters, members) in done:
                     continue
                 lines.append(json.dumps(run(arguments.setting, name, searched, data, members, epochs)))
