@@ -167,11 +167,14 @@ def test_download_that_fails(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, er
     assert caught.value.__cause__ is error
 
 
-@pytest.mark.parametrize("there", [True, False])
-def test_a_failed_download_leaves_no_new_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, there: bool) -> None:
+@pytest.mark.parametrize(("there", "file"), [(True, False), (False, False), (False, True)])
+def test_a_failed_download_leaves_no_empty_folder_of_its_own_and_deletes_no_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, there: bool, file: bool
+) -> None:
     def half(root: str, **_: Any) -> None:
-        Path(root).mkdir(exist_ok=True)
-        (Path(root) / "archive").write_bytes(b"half")
+        (Path(root) / "FashionMNIST" / "raw").mkdir(parents=True)
+        if file:
+            (Path(root) / "FashionMNIST" / "of-somebody").write_bytes(b"whole")
         raise EOFError
 
     folder = tmp_path / "data"
@@ -180,7 +183,9 @@ def test_a_failed_download_leaves_no_new_folder(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr(torchvision.datasets, "FashionMNIST", half)
     with pytest.raises(DataError):
         load("fashion-mnist", data_dir=folder)
-    assert folder.exists() == there
+    assert folder.exists() == (there or file)
+    assert (folder / "FashionMNIST" / "of-somebody").exists() == file
+    assert (folder / "FashionMNIST" / "raw").exists() == there
 
 
 def write(path: Path, shape: tuple[int, ...] = (28, 28), n_clusters: int = 10, **more: Any) -> Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -147,7 +147,7 @@ def _torchvision(name: str, part: str, folder: Path) -> Part:
     except Exception as error:  # network, archive, checksum, folder: each has errors of its own
         stem = "cifar100" if name == "cifar100-20" else name
         if not there:
-            shutil.rmtree(folder, ignore_errors=True)
+            _delete_empty(folder)
         raise DataError(
             f"{name} was looked for as {stem}.npz and in torchvision's own files in {folder}, and could not be "
             f"downloaded to there: {type(error).__name__}: {error}. Put {stem}.npz there, with the arrays x_train, "
@@ -155,6 +155,13 @@ def _torchvision(name: str, part: str, folder: Path) -> Part:
             "environment variable DISTCLUST_DATA; or allow the download."
         ) from error
     return Part(np.asarray(data.data), np.asarray(getattr(data, entry.labels)))
+
+
+def _delete_empty(folder: Path) -> None:
+    """Delete a folder and those in it as far as they are empty."""
+    for path in [*sorted(folder.rglob("*"), reverse=True), folder]:
+        with contextlib.suppress(OSError):  # it is a file, or holds one
+            path.rmdir()
 
 
 def _images(x: Array, name: str) -> Array:
