@@ -12,10 +12,11 @@ from sklearn.svm import SVC
 
 from distclust import EntropyClustering, LocalPool, load_model, metrics, rounds, save_model
 from distclust.assign import pseudo_labels_em
+from distclust.data.views import compose
 from distclust.errors import DataError, ParameterError
 from distclust.methods.entropy import EntropyMember, fair_bias, volume_balanced
 from distclust.nets import ResNet18, Scaling
-from distclust.seeding import generator, torch_stream
+from distclust.seeding import generator, torch_generator, torch_stream
 
 LOSSES = ["self-labelling", "renyi", "mutual-information", "imsat", "iic", "sela", "miadm", "scan", "k-means", "seeds"]
 QUICK = {"n_epochs": 2, "n_rounds": 2, "batch_size": 20}
@@ -47,6 +48,59 @@ def test_training_is_algorithm_1_written_plainly(blobs):
                     parameter -= 0.1 * parameter.grad
     torch.testing.assert_close(member.net.head.weight, head.weight, rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(member.net.head.bias, head.bias, rtol=1e-4, atol=1e-6)
+
+
+def test_iic_trains_two_kinds_of_heads_in_turn_and_the_best_predicts(digits):
+    """Three epochs of the member against its loop on the same streams; mutual information cell by cell."""
+
+    def negative_information(logits, others):
+        p, q, k = logits.softmax(1), others.softmax(1), logits.shape[1]
+        joint = [[((p[:, c] * q[:, d]).mean() + (p[:, d] * q[:, c]).mean()) / 2 for d in range(k)] for c in range(k)]
+        rows, columns = [sum(joint[c]) for c in range(k)], [sum(joint[c][d] for c in range(k)) for d in range(k)]
+        cells = [joint[c][d] * (joint[c][d] / (rows[c] * columns[d])).log() for c in range(k) for d in range(k)]
+        return -sum(cells)
+
+    x = torch.from_numpy(digits.x[:40])
+    model = EntropyClustering(
+        n_clusters=3, loss="iic", backbone="linear", views=("shift", "rotation"), gamma=0.003, start="random",
+        n_epochs=3, n_rounds=1, batch_size=20, learning_rate=5.0,
+    )  # fmt: skip
+    member = EntropyMember(model, (1, 8, 8), 2)
+    output = member.advance(x, None, 0)
+
+    with torch_stream(0, "network weights", member=2):
+        heads, overclustering = ([torch.nn.Linear(64, k) for _ in range(5)] for k in (3, 15))
+    scaled, view = Scaling((1, 8, 8)).fit(x, "unit")(x), compose(("shift", "rotation"))
+    for epoch in range(3):
+        noise = torch_generator(0, "views", member=2, round=epoch)
+        for rows in np.split(generator(0, "batch order", member=2, round=epoch).permutation(40), 2):
+            images = scaled[torch.from_numpy(rows)]
+            features = [images.flatten(1), *(view(images, noise).flatten(1) for _ in range(2))]
+            trained = overclustering if epoch == 2 else heads
+            loss = 0.0
+            for head in trained:
+                of_views = [negative_information(head(features[0]), head(other)) for other in features[1:]]
+                loss = loss + (sum(of_views) / 2 + 0.003 * (head.weight**2).sum()) / 5
+            loss.backward()
+            with torch.no_grad():
+                for head in trained:
+                    for parameter in head.parameters():
+                        parameter -= 5.0 * parameter.grad
+                        parameter.grad = None
+    for ours, plain in zip([*member.net.heads, *member.net.overclustering], heads + overclustering, strict=True):
+        torch.testing.assert_close(ours.weight, plain.weight, rtol=1e-3, atol=1e-5)
+        torch.testing.assert_close(ours.bias, plain.bias, rtol=1e-3, atol=1e-5)
+
+    noise, lost = torch_generator(0, "views for the choice", member=2, round=0), np.zeros(5)
+    for rows in np.split(generator(0, "points for the choice", member=2, round=0).permutation(40), 2):
+        images = scaled[torch.from_numpy(rows)]
+        shown = [view(images, noise).flatten(1) for _ in range(2)]
+        for at, head in enumerate(heads):
+            lost[at] += sum(negative_information(head(images.flatten(1)), head(v)).item() for v in shown) / 4
+    assert np.diff(np.sort(lost))[0] > 1e-5  # far above rounding
+    assert int(member.net.chosen) == lost.argmin()
+    assert output.scores["loss"] == pytest.approx(lost.min(), rel=1e-3)
+    np.testing.assert_array_equal(heads[lost.argmin()](scaled.flatten(1)).argmax(1), output.labels)
 
 
 @pytest.mark.parametrize("loss", LOSSES)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self, cast
@@ -60,6 +60,8 @@ _SCAN_GAMMA = 1e-4  # the weight decay of its program; no prediction of a shorte
 _RADIUS_NEIGHBOUR, _RADIUS_SHARE = 10, 0.25  # IMSAT: the radius is a quarter of the distance to the tenth neighbour
 _START_WIDTH, _START_POINTS, _BIAS_STEPS = 4.0, 2_000, 200  # of start="fair"
 _LABELLED = ("self-labelling", "sela", "miadm")  # losses with pseudo-labels
+_SUB_HEADS, _OVERCLUSTERS = 5, 5  # IIC: heads of each kind, and clusters of the second kind for each of K
+_CYCLE = (True, True, False)  # IIC: epochs that train the heads of K clusters
 
 
 class Recipe(NamedTuple):
@@ -78,8 +80,9 @@ _RECIPES = {"linear": Recipe(10, 0.1, 0.0, 0.01), "resnet18": Recipe(50, 0.1, 1e
 def volume_balanced(probs: Tensor) -> Tensor:
     """Return soft labels proportional to p_ik / sqrt(sum_i p_ik), (N, K), for the loss of eq. (9).
 
-    The closed form of DEPICT (Ghasedi Dizaji et al., ICCV 2017), on which MIADM (Jabi et al. 2019) builds; the paper
-    says of MIADM's own solver no more than that it is approximate.
+    MIADM's approximate closed form (Jabi et al. 2019, after DEPICT, Ghasedi Dizaji et al. 2017). The optimum has y_ik
+    proportional to p_ik / Y_k with Y_k = sum_i y_ik; without the normalisation of the rows, summing over i gives
+    Y_k^2 proportional to sum_i p_ik.
 
     Args:
         probs: (N, K) predictions, rows sum to one.
@@ -115,9 +118,10 @@ class EntropyClustering(EnsembleClusterer):
         random_state: the seed; the same seed gives the same labels.
         loss: "self-labelling" is the paper's: reverse cross-entropy with pseudo-labels by EM, eq. (42). "renyi" has the
             decisiveness of order `alpha`, eq. (48). Rivals: "mutual-information" (MIGD: gradient descent on eq. (14)),
-            "imsat", "iic", "sela" (hard Sinkhorn labels, eq. (8)), "miadm" (eq. (12)), "scan" (neighbours alike, then
-            labels of confident points in the second half), "k-means" (scikit-learn, on given features), "seeds" (the
-            cross-entropy of the given labels alone).
+            "imsat", "iic" (five heads of K clusters, of which the one of the lowest loss predicts, and five of 5 K that
+            are trained in every third epoch), "sela" (hard Sinkhorn labels, eq. (8)), "miadm" (eq. (12)), "scan"
+            (neighbours alike, then labels of confident points in the second half), "k-means" (scikit-learn, on given
+            features), "seeds" (the cross-entropy of the given labels alone).
         seeds: given labels, N integers 0 .. K - 1 with -1 for unknown, or the path of a .npy file of them; None = none.
             They are a user's input, never the dataset's own classes; Section 4.4.
         target: u, the expected share of every cluster, K numbers > 0 that sum to one, or "uniform".
@@ -277,14 +281,34 @@ class EntropyNet(nn.Module):
         settings: the method's checked parameters.
         shape: shape of one data point.
         index: of the member, for its random streams.
+
+    Attributes:
+        heads: softmax layers of K clusters, one for all losses but IIC's.
+        overclustering: those of more clusters, for IIC's alone.
+        chosen: () int64, place of the head that predicts.
     """
+
+    chosen: Tensor
 
     def __init__(self, settings: EntropyClustering, shape: tuple[int, ...], index: int) -> None:
         super().__init__()
         self.scaling = Scaling(shape)
         with torch_stream(settings.random_state, "network weights", member=index):
             self.trunk, width = _trunk(_backbone(settings.backbone, shape), shape)
-            self.head = nn.Linear(width, settings.n_clusters)
+            k, iic = settings.n_clusters, settings.loss == "iic"
+            self.heads = nn.ModuleList(nn.Linear(width, k) for _ in range(_SUB_HEADS if iic else 1))
+            self.overclustering = nn.ModuleList(nn.Linear(width, _OVERCLUSTERS * k) for _ in range(_SUB_HEADS * iic))
+        self.register_buffer("chosen", torch.zeros((), dtype=torch.int64))
+
+    @property
+    def head(self) -> nn.Linear:
+        """The head that predicts."""
+        at = int(self.chosen) if len(self.heads) > 1 else 0  # reading it would make a GPU wait
+        return cast(nn.Linear, self.heads[at])
+
+    def trained(self, epoch: int) -> nn.ModuleList:
+        """Return the heads that an epoch trains."""
+        return self.heads if _CYCLE[epoch % len(_CYCLE)] or not len(self.overclustering) else self.overclustering
 
     def forward(self, scaled: Tensor) -> Tensor:
         """Return the logits (N, K) of scaled values (N, *shape)."""
@@ -297,6 +321,7 @@ class Batch(NamedTuple):
     whole: Tensor  # (N, *shape) all raw values
     rows: Tensor  # (B,) places in them
     x: Tensor  # (B, *shape) scaled
+    features: tuple[Tensor, ...]  # (B, D) of the points, then of each view
     logits: Tensor  # (B, K)
     views: tuple[Tensor, ...]  # logits (B, K) of each view
     seeds: Tensor | None  # (B,) given labels, -1 = unknown
@@ -336,6 +361,8 @@ class EntropyMember:
             if self.settings.start == "fair":
                 self._fair_start(x)
         loss = self._k_means(x, round) if self.settings.loss == "k-means" else self._train(x, round)
+        if len(self.net.heads) > 1:
+            loss = self._choose_head(x, round)
         probs = self._look(x)
         labels = probs.argmax(1).cpu().numpy()
         scores = {
@@ -368,35 +395,30 @@ class EntropyMember:
     def _new_optimiser(self) -> torch.optim.Optimizer:
         given, trunk = self.settings.learning_rate, self.settings.trunk_learning_rate
         rate = self.recipe.learning_rate if given == "auto" else given
+        heads = [*self.net.heads.parameters(), *self.net.overclustering.parameters()]
         if not list(self.net.trunk.parameters()):
-            return torch.optim.SGD(self.net.head.parameters(), lr=rate)
+            return torch.optim.SGD(heads, lr=rate)
         below = self.recipe.trunk_learning_rate if trunk == "auto" else trunk
         groups = [
-            {"params": self.net.head.parameters(), "lr": rate},
+            {"params": heads, "lr": rate},
             {"params": self.net.trunk.parameters(), "lr": below},
         ]
         return torch.optim.Adam(groups, fused=True)
 
     def _fair_start(self, x: Tensor) -> None:
-        """Take the head of the lowest loss (14) among some wide ones with fair biases, on at most 2,000 points."""
-        settings, head = self.settings, self.net.head
+        """Take heads of the lowest loss (14) among some wide ones with fair biases, on at most 2,000 points."""
+        settings = self.settings
         drawn = generator(settings.random_state, "points for the start", member=self.index).permutation(len(x))
         rows = torch.from_numpy(np.sort(drawn[:_START_POINTS])).to(x.device)
         noise = torch_generator(settings.random_state, "heads to start from", member=self.index)
-        reach = _START_WIDTH / head.in_features**0.5  # as torch draws, but wider
         self.net.train()
         with torch.no_grad(), _statistics_kept(self.net):
             parts = batches(np.arange(len(rows)), settings.batch_size)
             features = torch.cat([self.net.trunk(self.net.scaling(x[rows[at[0] : at[-1] + 1]])) for at in parts])
-            found = []
-            for _ in range(settings.n_starts):
-                weight = (reach * (2 * torch.rand(head.weight.shape, generator=noise) - 1)).to(features.device)
-                logits = features @ weight.T
-                bias = fair_bias(logits, settings.target)
-                found.append((float(losses.negative_mutual_information(logits + bias)), weight, bias))
-            _, weight, bias = min(found, key=lambda start: start[0])
-            head.weight.copy_(weight)
-            head.bias.copy_(bias)
+            for head in self.net.heads:
+                _start_fairly(cast(nn.Linear, head), features, settings.target, settings.n_starts, noise)
+            for head in self.net.overclustering:
+                _start_fairly(cast(nn.Linear, head), features, "uniform", settings.n_starts, noise)
 
     def _train(self, x: Tensor, round: int) -> float:
         """Run the round's epochs and return the mean loss; Algorithm 1."""
@@ -411,10 +433,12 @@ class EntropyMember:
             order = generator(seed, "batch order", member=self.index, round=epoch).permutation(len(x))
             self.pseudo = self._pseudo_labels_of_all(x, seeds) if self._once_an_epoch else None
             self.net.train()
+            heads = [cast(nn.Linear, head) for head in self.net.trained(epoch)]
             for part in batches(order, settings.batch_size):
                 rows = torch.from_numpy(part).to(self.device)
                 batch = self._batch(x, rows, None if seeds is None else seeds[rows], epoch, noise)
-                loss = _LOSSES[settings.loss](self, batch) + gamma * self.net.head.weight.square().sum()
+                norm = torch.stack([head.weight.square().sum() for head in heads]).mean()
+                loss = _LOSSES[settings.loss](self, batch) + gamma * norm
                 if seeds is not None:
                     loss = loss + self._seeded(batch)
                 if batch.views and settings.loss not in ("iic", "imsat", "seeds"):
@@ -433,8 +457,9 @@ class EntropyMember:
     def _batch(self, x: Tensor, rows: Tensor, seeds: Tensor | None, epoch: int, noise: torch.Generator) -> Batch:
         scaled = self.net.scaling(x[rows.to(x.device)])
         shown = [] if self.view is None else [self.view(scaled, noise) for _ in range(self.settings.n_views)]
-        logits, *of_views = self.net(torch.cat([scaled, *shown])).split(len(rows))
-        return Batch(x, rows, scaled, logits, tuple(of_views), seeds, epoch, noise)
+        features = self.net.trunk(torch.cat([scaled, *shown]))
+        logits, *of_views = self.net.head(features).split(len(rows))
+        return Batch(x, rows, scaled, features.split(len(rows)), logits, tuple(of_views), seeds, epoch, noise)
 
     def _seeded(self, batch: Batch) -> Tensor:
         """Return the cross-entropy of the points with given labels, Section 4.4; 0 where the batch has none."""
@@ -442,7 +467,28 @@ class EntropyMember:
         known = batch.seeds >= 0
         if not known.any():
             return batch.logits.sum() * 0
-        return nn.functional.cross_entropy(batch.logits[known], batch.seeds[known])
+        features = batch.features[0][known]
+        return torch.stack(
+            [nn.functional.cross_entropy(head(features), batch.seeds[known]) for head in self.net.heads]
+        ).mean()
+
+    def _choose_head(self, x: Tensor, round: int) -> float:
+        """Let the head of the lowest loss of IIC predict, and return that loss."""
+        settings = self.settings
+        noise = torch_generator(
+            settings.random_state, "views for the choice", member=self.index, round=round, device=self.device
+        )
+        order = generator(settings.random_state, "points for the choice", member=self.index, round=round).permutation(
+            len(x)
+        )
+        self.net.eval()
+        sums = torch.zeros(len(self.net.heads), device=self.device)
+        with torch.no_grad():
+            for part in batches(order, settings.batch_size):
+                batch = self._batch(x, torch.from_numpy(part).to(self.device), None, 0, noise)
+                sums += _iic_of_heads(self.net.heads, batch) * len(part)
+        self.net.chosen.copy_(sums.argmin())
+        return float(sums.min()) / len(x)
 
     def _look(self, x: Tensor) -> Tensor:
         """Return the probabilities of all points, (N, K)."""
@@ -563,7 +609,14 @@ def _imsat(member: EntropyMember, batch: Batch) -> Tensor:
 
 
 def _iic(member: EntropyMember, batch: Batch) -> Tensor:
-    return torch.stack([losses.paired_mutual_information(batch.logits, other) for other in batch.views]).mean()
+    return _iic_of_heads(member.net.trained(batch.epoch), batch).mean()
+
+
+def _iic_of_heads(heads: Iterable[nn.Module], batch: Batch) -> Tensor:
+    """Return the loss of every head, the mean over the views, (number of heads,)."""
+    points, *views = batch.features
+    rows = [[losses.paired_mutual_information(head(points), head(view)) for view in views] for head in heads]
+    return torch.stack([torch.stack(row).mean() for row in rows])
 
 
 def _scan(member: EntropyMember, batch: Batch) -> Tensor:
@@ -625,6 +678,26 @@ def _statistics_kept(net: nn.Module) -> Iterator[None]:
     finally:
         for norm in norms:
             norm.track_running_stats = True
+
+
+def _start_fairly(
+    head: nn.Linear,
+    features: Tensor,
+    target: Literal["uniform"] | Sequence[float],
+    n_starts: int,
+    noise: torch.Generator,
+) -> None:
+    """Give a head the weights and biases of the lowest loss (14) on features (n, D) among some draws."""
+    reach = _START_WIDTH / head.in_features**0.5  # as torch draws, but wider
+    found = []
+    for _ in range(n_starts):
+        weight = (reach * (2 * torch.rand(head.weight.shape, generator=noise) - 1)).to(features.device)
+        logits = features @ weight.T
+        bias = fair_bias(logits, target)
+        found.append((float(losses.negative_mutual_information(logits + bias)), weight, bias))
+    _, weight, bias = min(found, key=lambda start: start[0])
+    head.weight.copy_(weight)
+    head.bias.copy_(bias)
 
 
 # What "auto" stands for
