@@ -9,11 +9,15 @@ from torchvision.transforms import functional as twin
 
 from distclust.data import views
 from distclust.data.views import (
+    RECIPES,
     VIEWS,
     as_float,
     compose,
+    cut_out,
     distort_colours,
     flip,
+    rand_augment,
+    recipe,
     resized_crop,
     rotate,
     shift,
@@ -151,6 +155,19 @@ def test_shift_is_torchvisions(shape):
     torch.testing.assert_close(views._shifted(x, moves), expected, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+def test_cutout_is_a_square_around_a_pixel_cut_to_the_image(shape):
+    x = images(shape)
+    n, again = len(x), noise()
+    ends = ((3, 10), (0, shape[2]), (0, shape[3]))
+    size, rows, columns = (torch.randint(*low_and_high, (n,), generator=again).tolist() for low_and_high in ends)
+    expected = x.clone()
+    for image, side, row, column in zip(expected, size, rows, columns, strict=True):
+        half = side // 2
+        image[:, max(row - half, 0) : row + half, max(column - half, 0) : column + half] = 0.25
+    assert torch.equal(cut_out(x, noise(), (3, 9), value=0.25), expected)
+
+
 # What is drawn
 
 
@@ -202,6 +219,19 @@ def test_shifts_reach_every_move():
     places = shift(x, 2, noise()).flatten(1).argmax(1)
     found = {(int(place) // 7 - 3, int(place) % 7 - 3) for place in places}
     assert found == {(down, right) for down in range(-2, 3) for right in range(-2, 3)}
+
+
+def test_holes_have_even_sides_and_reach_every_pixel():
+    x = torch.ones(3000, 1, 40, 30)
+    holes = cut_out(x, noise(), (0, 8), value=0.0) == 0
+    heights, widths = holes.any(3).sum((1, 2)), holes.any(2).sum((1, 2))
+    inside = ~holes[:, :, [0, -1]].any(-1).flatten(1).any(1) & ~holes[..., [0, -1]].flatten(1).any(1)
+    assert torch.equal(heights[inside], widths[inside])
+    shares = torch.bincount(heights[inside & (heights > 0)] // 2, minlength=5)[1:] / inside.sum()
+    assert set(heights[inside].tolist()) == {0, 2, 4, 6, 8}
+    assert shares[:3].tolist() == pytest.approx([2 / 9] * 3, abs=0.05)  # 2 or 3, 4 or 5, 6 or 7
+    assert float(shares[3]) == pytest.approx(1 / 9, abs=0.05)
+    assert holes.any(0).all()
 
 
 def test_angles_and_hues_fill_their_ranges(monkeypatch):
@@ -330,6 +360,60 @@ def test_a_composed_view_travels_between_processes():
     x = images((5, 3, 10, 12))
     view = compose(EVERY, STRENGTHS)
     assert torch.equal(pickle.loads(pickle.dumps(view))(x, noise()), view(x, noise()))
+
+
+# Recipes
+
+
+def test_recipes_are_those_of_the_papers():
+    x = images((9, 3, 20, 24))
+    stream = noise()
+    expected = to_grey(resized_crop(x, stream, (0.2, 1.0)), stream, 0.2)
+    expected = flip(distort_colours(expected, stream, 0.4, 0.4, 0.4, 0.4, probability=1.0), stream)
+    assert torch.equal(recipe("moco")(x, noise()), expected)
+    stream = noise()
+    expected = flip(resized_crop(x, stream, (0.08, 1.0)), stream)
+    expected = to_grey(distort_colours(expected, stream, 0.4, 0.4, 0.4, 0.1, probability=0.8), stream, 0.2)
+    assert torch.equal(recipe("simclr")(x, noise()), expected)
+    stream = noise()
+    expected = cut_out(rand_augment(flip(x, stream), stream, 4), stream, (1, 16), 0.5)
+    assert torch.equal(recipe("randaugment")(x, noise()), expected)
+
+
+def test_digits_are_neither_mirrored_nor_turned_far_nor_cut_out():
+    names, strengths = RECIPES["digits"]
+    assert not {"flip", "cutout", "randaugment"} & set(names)
+    assert strengths["rotation"]["degrees"] <= 15
+
+
+@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("n_channels", [1, 3])
+def test_recipes_can_be_drawn_again_and_differ_from_image_to_image(name, n_channels):
+    x = images((1, n_channels, 16, 20)).expand(20, n_channels, 16, 20)
+    view = recipe(name)
+    found = view(x, noise())
+    assert torch.equal(pickle.loads(pickle.dumps(view))(x, noise()), found)
+    assert torch.equal(compose(*RECIPES[name])(x, noise()), found)
+    assert len(found.flatten(1).unique(dim=0)) >= 15
+    assert 0 <= found.min() <= found.max() <= 1
+
+
+def test_strengths_take_the_place_of_the_recipes_own_one_by_one():
+    x = images((9, 3, 20, 24))
+    strengths = {"colour": {"hue": 0.0}, "flip": {"probability": 0.0}, "rotation": {"degrees": 3.0}}
+    kept = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "probability": 1.0}
+    expected = compose(RECIPES["moco"].names, {"colour": {**kept, "hue": 0.0}, "flip": {"probability": 0.0}})
+    assert torch.equal(recipe("moco", strengths)(x, noise()), expected(x, noise()))
+    assert RECIPES["moco"].strengths["colour"]["hue"] == 0.4
+
+
+def test_unknown_names_of_recipes():
+    with pytest.raises(UnknownNameError, match=r"unknown recipe 'mocco'\. Did you mean 'moco'\? Known: digits"):
+        recipe("mocco")
+    with pytest.raises(UnknownNameError, match=r"unknown view 'colours'\. Did you mean 'colour'"):
+        recipe("moco", {"colours": {"hue": 0.0}})
+    with pytest.raises(UnknownNameError, match="unknown argument of view 'crop' 'scales'"):
+        recipe("moco", {"crop": {"scales": (0.5, 1.0)}})
 
 
 def test_unknown_names():
