@@ -1,18 +1,22 @@
-"""VGG4 and ResNet-18: shapes, sizes, torchvision's own network, and weights from files of all the known namings."""
+"""VGG4 and the residual networks: shapes, sizes, plain twins, and weights from files of all the known namings."""
 
 import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
+from torch.nn import functional as F
 from torchvision.models import resnet18, resnet34
 
 from distclust.errors import DataError
-from distclust.nets import VGG4, ResNet18
+from distclust.nets import VGG4, ResNet18, ResNet34, SmallResNet
 from distclust.seeding import torch_stream
 
+NETS = {VGG4: "vgg4", ResNet18: "resnet18", ResNet34: "resnet34", SmallResNet: "small-resnet"}
+RESNETS = [(ResNet18, resnet18), (ResNet34, resnet34)]
 SHAPES = [(1, 8, 8), (1, 16, 16), (1, 28, 28), (1, 32, 32), (3, 32, 32), (2, 33, 20), (3, 96, 96)]
 SMALL, LARGE = (3, 16, 16), (3, 65, 70)
-TRUNK_SIZE = 11_689_512 - (512 * 1000 + 1000)  # of torchvision's resnet18, without its fully connected layer
+FC_SIZE = 512 * 1000 + 1000  # of torchvision's fully connected layer, which the trunks leave out
+TRUNK_SIZES = {ResNet18: 11_689_512 - FC_SIZE, ResNet34: 21_797_672 - FC_SIZE}  # as torchvision's pages have them
 
 
 def made(build, *args, member=0, **kwargs):
@@ -36,7 +40,7 @@ def equal(a, b):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("net", [VGG4, ResNet18])
+@pytest.mark.parametrize("net", [VGG4, ResNet18, SmallResNet])
 def test_images_of_any_size_become_features(net, shape):
     built = made(net, shape)
     features = built(images(shape))
@@ -62,39 +66,96 @@ def test_vgg4_is_four_stages():
     assert size(net) == sum(25 * a * b + 2 * b for a, b in [(3, 64), (64, 128), (128, 256), (256, 512)])
 
 
-@pytest.mark.parametrize("shape", [(3, 65, 65), (3, 96, 80), (3, 300, 65)])
-def test_resnet_for_large_images_is_torchvisions(shape):
-    theirs = made(resnet18)
-    theirs.fc = nn.Identity()
-    ours = made(ResNet18, shape)
-    assert size(ours) == size(theirs) == TRUNK_SIZE
+def drawn(convolution):
+    nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
+    return convolution
+
+
+def torchvisions(builder, shape):
+    """Return torchvision's network with the stem that CIFAR's images get in the paper, where they are as small."""
+    net = builder()
+    if min(shape[1:]) <= 64:
+        net.conv1 = drawn(nn.Conv2d(shape[0], 64, kernel_size=3, stride=1, padding=1, bias=False))
+        net.maxpool = nn.Identity()
+    elif shape[0] != 3:
+        net.conv1 = drawn(nn.Conv2d(shape[0], 64, kernel_size=7, stride=2, padding=3, bias=False))
+    net.fc = nn.Identity()
+    return net
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 32, 32), (2, 12, 66), (3, 65, 70), (1, 96, 96)])
+@pytest.mark.parametrize(("net", "builder"), RESNETS)
+def test_resnets_are_torchvisions(net, builder, shape):
+    ours, theirs = made(net, shape), made(torchvisions, builder, shape)
     assert equal(ours.state_dict(), theirs.state_dict())  # the same stream gives the same weights
     x = images(shape)
     for training in (True, False):
         torch.testing.assert_close(ours.train(training)(x), theirs.train(training)(x), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("shape", [(3, 64, 64), (3, 64, 300), (3, 300, 64), (3, 8, 8)])
-def test_resnet_for_small_images_has_the_small_stem(shape):
-    net = made(ResNet18, shape)
-    assert (net.conv1.kernel_size, net.conv1.stride, net.conv1.padding) == ((3, 3), (1, 1), (1, 1))
-    assert net.conv1.bias is None
-    assert isinstance(net.maxpool, nn.Identity)
-    assert size(net) == TRUNK_SIZE - 64 * 3 * (49 - 9)
-    assert nn.Sequential(*list(net)[:4])(images(shape, 1)).shape == (1, 64, *shape[1:])
+@pytest.mark.parametrize("net", TRUNK_SIZES)
+def test_resnets_have_torchvisions_sizes(net):
+    assert net.out_dim == 512
+    assert size(net(LARGE)) == TRUNK_SIZES[net]
+    assert size(net(SMALL)) == TRUNK_SIZES[net] - 64 * 3 * (49 - 9)
 
 
-@pytest.mark.parametrize("shape", [(1, 32, 32), (5, 80, 80)])
-def test_resnet_takes_any_number_of_channels(shape):
-    net = made(ResNet18, shape)
-    taps = 9 if shape[1] <= 64 else 49
-    assert net.conv1.weight.shape[1] == shape[0]
-    spread = (2 / (64 * taps)) ** 0.5  # torchvision's, by fan-out
-    assert float(net.conv1.weight.detach().std()) == pytest.approx(spread, rel=0.1)
+@pytest.mark.parametrize("shape", [(3, 64, 64), (3, 64, 300), (1, 300, 64), (2, 8, 8)])
+def test_resnets_first_layers_keep_the_size_of_small_images(shape):
+    assert nn.Sequential(*list(ResNet18(shape))[:4])(images(shape, 1)).shape == (1, 64, *shape[1:])
+
+
+def plain_small_resnet(weights, x, n_stages):
+    """Return what `SmallResNet` must, from its weights in their order, with the statistics of the batch."""
+    left = iter(weights)
+
+    def normed(x, stride=1):
+        weight = next(left)
+        x = F.conv2d(x, weight, stride=stride, padding=weight.shape[-1] // 2)
+        return F.batch_norm(x, None, None, next(left), next(left), training=True)
+
+    x = normed(x).relu()
+    for stage in range(n_stages):
+        stride = 2 if stage else 1
+        inner = normed(normed(x, stride).relu())
+        x = (inner + (normed(x, stride) if stage else x)).relu()
+    assert next(left, None) is None
+    return x.mean((2, 3))
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 16, 12), (2, 33, 20)])
+@pytest.mark.parametrize("widths", [(16, 32, 64), (5, 3), (4,), (2, 2, 2, 2, 2)])
+def test_small_resnet_equals_its_layers_written_plainly(shape, widths):
+    net, x = made(SmallResNet, shape, widths), images(shape, 4)
+    found = net(x)
+    assert found.shape == (4, net.out_dim) == (4, widths[-1])
+    torch.testing.assert_close(found, plain_small_resnet(net.parameters(), x, len(widths)))
+
+
+@pytest.mark.parametrize(("channels", "n_parameters"), [(1, 77_104), (3, 77_392)])
+def test_small_resnet_has_three_stages_of_16_32_and_64(channels, n_parameters):
+    net = SmallResNet((channels, 16, 16))
+    norms = 2 * (3 * 16 + 3 * 32 + 3 * 64)
+    first, second, third = 2 * 9 * 16**2, 9 * (16 * 32 + 32**2) + 16 * 32, 9 * (32 * 64 + 64**2) + 32 * 64
+    assert size(net) == 9 * channels * 16 + first + second + third + norms == n_parameters
+    maps = nn.Sequential(*list(net)[:-2])(images((channels, 16, 16)))
+    assert maps.shape == (2, 64, 4, 4)
+
+
+def test_small_resnet_starts_as_torchvisions_do():
+    net = made(SmallResNet, SMALL, (64, 128, 256))
+    for layer in net.modules():
+        if isinstance(layer, nn.Conv2d):
+            assert layer.bias is None
+            spread = (2 / (layer.out_channels * layer.kernel_size[0] ** 2)) ** 0.5  # by fan-out
+            assert float(layer.weight.detach().std()) == pytest.approx(spread, rel=0.05)
+        if isinstance(layer, nn.BatchNorm2d):
+            assert torch.equal(layer.weight, torch.ones(layer.num_features))
+            assert not layer.bias.any()
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 33, 20), LARGE])
-@pytest.mark.parametrize("net", [VGG4, ResNet18])
+@pytest.mark.parametrize("net", [VGG4, ResNet18, SmallResNet])
 def test_every_weight_gets_a_gradient(net, shape):
     built = made(net, shape)
     x = images(shape, 4)
@@ -102,7 +163,7 @@ def test_every_weight_gets_a_gradient(net, shape):
     assert [name for name, p in built.named_parameters() if p.grad is None or not p.grad.any()] == []
 
 
-@pytest.mark.parametrize("net", [VGG4, ResNet18])
+@pytest.mark.parametrize("net", NETS)
 def test_the_stream_decides_the_weights(net):
     torch.rand(1)
     first = made(net, SMALL).state_dict()
@@ -111,11 +172,11 @@ def test_the_stream_decides_the_weights(net):
 
 
 @pytest.mark.parametrize("shape", [(1, 7, 28), (1, 28, 7), (28, 28), (64,), ()])
-@pytest.mark.parametrize("net", [VGG4, ResNet18])
+@pytest.mark.parametrize("net", NETS)
 def test_data_that_a_network_cannot_take(net, shape):
     with pytest.raises(DataError, match="larger images") as caught:
         net(shape)
-    assert str(shape) in str(caught.value)
+    assert f"network '{NETS[net]}' got data points of shape {shape}; it takes images (channels" in str(caught.value)
 
 
 # Weights from files
@@ -138,9 +199,12 @@ def written(folder, state, name="weights.pt", wrapped=None):
     return path
 
 
-@pytest.mark.parametrize("name", ["weights.safetensors", "weights.pth", "weights"])
+PREFIXES = ["", "module.", "backbone.", "encoder.", "encoder_q.", "module.encoder_q.", "encoder.module."]
+
+
 @pytest.mark.parametrize(
-    "prefix", ["", "module.", "backbone.", "encoder.", "encoder_q.", "module.encoder_q.", "encoder.module."]
+    ("prefix", "name"),
+    [(prefix, "weights.pth") for prefix in PREFIXES] + [("", "weights"), ("module.", "weights.safetensors")],
 )
 def test_weights_of_all_namings(tmp_path, state, prefix, name):
     path = written(tmp_path, {prefix + key: value for key, value in state.items()}, name)
@@ -181,12 +245,22 @@ def test_weights_of_an_old_torch_have_no_counts_of_batches(tmp_path, state):
     assert equal({name: found[name] for name in old}, old)
 
 
-def test_weights_of_torchvision_for_large_images(tmp_path):
-    theirs = made(resnet18, member=7)
-    ours = ResNet18(LARGE, weights=written(tmp_path, theirs.state_dict()))
+@pytest.mark.parametrize(("net", "builder"), RESNETS)
+def test_weights_of_torchvision_for_large_images(tmp_path, net, builder):
+    theirs = made(builder, member=7)
+    ours = net(LARGE, weights=written(tmp_path, theirs.state_dict()))
     theirs.fc = nn.Identity()
     x = images(LARGE)
     torch.testing.assert_close(ours.eval()(x), theirs.eval()(x), rtol=0, atol=0)
+
+
+def test_weights_of_resnet34_for_small_images(tmp_path):
+    trained = made(ResNet34, (1, 8, 8), member=7).state_dict()
+    file = {f"module.encoder_q.{name}": value for name, value in trained.items()}
+    net = made(ResNet34, (1, 8, 8))
+    assert not equal(net.state_dict(), trained)
+    net.read(written(tmp_path, None, wrapped={"state_dict": file | {"module.encoder_q.fc.bias": torch.ones(128)}}))
+    assert equal(net.state_dict(), trained)
 
 
 def test_weights_in_the_home_folder(tmp_path, state, monkeypatch):
@@ -195,9 +269,9 @@ def test_weights_in_the_home_folder(tmp_path, state, monkeypatch):
     assert equal(ResNet18(SMALL, weights="~/weights.pt").state_dict(), state)
 
 
-def refused(path, shape=SMALL):
+def refused(path, shape=SMALL, net=ResNet18):
     with pytest.raises(DataError) as caught:
-        ResNet18(shape, weights=path)
+        net(shape, weights=path)
     assert str(path) in str(caught.value)
     return str(caught.value)
 
@@ -271,8 +345,24 @@ def test_weights_for_other_channels(tmp_path, state):
 
 def test_weights_of_a_deeper_resnet(tmp_path):
     message = refused(written(tmp_path, resnet34().state_dict()), LARGE)
+    assert "its stages have 3, 4, 6, 3 blocks instead of 2, 2, 2, 2" in message
     assert "it has layer1.2.conv1.weight, layer1.2.bn1.weight, layer1.2.bn1.bias and" in message
     assert "beyond ResNet-18" in message
+
+
+def test_weights_of_resnet18_for_resnet34(tmp_path, state):
+    message = refused(written(tmp_path, state), net=ResNet34)
+    assert "does not fit ResNet-34 for images of shape (3, 16, 16): its stages have 2, 2, 2, 2 blocks " in message
+    assert "blocks instead of 3, 4, 6, 3; it lacks layer1.2.conv1.weight, layer1.2.bn1.weight, " in message
+    assert "Weights of torchvision's resnet34" in message
+
+
+def test_messages_about_weights_name_resnet34(tmp_path, state):
+    assert "that of ResNet-34 for images of shape (3, 65, 70) is 7x7" in refused(
+        written(tmp_path, state), LARGE, ResNet34
+    )
+    unknown = written(tmp_path, {f"student.{name}": value for name, value in state.items()})
+    assert "The names of one ResNet-34 are expected" in refused(unknown, net=ResNet34)
 
 
 def test_weights_for_images_of_another_size(tmp_path, state):

@@ -11,7 +11,7 @@ from distclust.nets.autoencoder import (
     build_autoencoder,
     default_latent_dim,
 )
-from distclust.nets.resnet import ResNet18
+from distclust.nets.resnet import ResNet, ResNet18, ResNet34, SmallResNet
 from distclust.nets.scaling import Scaling, ScalingName
 from distclust.nets.small import (
     ConvDecoder,
@@ -33,10 +33,13 @@ __all__ = [  # noqa: RUF022 - in plain order, capitals or not
     "ImageEncoder",
     "MLPEncoder",
     "PseudoClassifier",
+    "ResNet",
     "ResNet18",
+    "ResNet34",
     "Scaling",
     "ScalingName",
     "SeriesEncoder",
+    "SmallResNet",
     "VGG4",
     "WindowDecoder",
     "WindowEncoder",
