@@ -18,6 +18,8 @@ _HOME = {
     "EntropyClustering": "methods",
     "InputError": "errors",
     "LocalPool": "distributed",
+    "MiCE": "methods",
+    "MoCo": "methods",
     "RayPool": "distributed",
     "SelectivePseudoLabel": "methods",
     "align": "consensus",

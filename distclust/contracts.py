@@ -122,6 +122,28 @@ class Event:
 Listener = Callable[[Event], None]
 
 
+class Team(Protocol):
+    """The workers that train one member together; every one of them has the whole data and the same random numbers."""
+
+    size: int
+
+    def part(self, n: int) -> slice:
+        """Return which of n rows this worker has to do with."""
+        ...
+
+    def gather(self, rows: torch.Tensor, n: int) -> torch.Tensor:
+        """Return all n rows, of which each worker gives its part; no gradient flows."""
+        ...
+
+    def sum(self, value: torch.Tensor) -> torch.Tensor:
+        """Return the sum of the workers' values; no gradient flows."""
+        ...
+
+    def wrap(self, net: torch.nn.Module) -> torch.nn.Module:
+        """Return the network with slopes that are the mean over the workers."""
+        ...
+
+
 class Member(Protocol):
     """One network with its optimiser; a plain class that knows nothing of Ray."""
 
@@ -183,8 +205,18 @@ class Method(Protocol):
         ...
 
 
+class TeamMethod(Method, Protocol):
+    """A method whose members can be trained by a team of workers."""
+
+    trains_in_teams: bool
+
+    def member(self, shape: tuple[int, ...], index: int, device: str = "cpu", team: Team | None = None) -> Member:
+        """Return a new member; `team` are the workers that train it together, None = this process alone."""
+        ...
+
+
 class Pool(Protocol):
-    """Where members run: LocalPool in this process, RayPool on Ray; the same labels out."""
+    """Where members run: LocalPool in this process, RayPool on Ray (the same labels out), DataParallelPool."""
 
     def open(self, method: Method, x: Array, resume: Round | None = None) -> None:
         """Make ready to advance the members of `method` on `x`, after round `resume` if one is given."""

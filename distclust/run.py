@@ -29,6 +29,8 @@ METHOD is one of:
   selective       selective pseudo-label clustering: train on what the ensemble agrees on (default)
   combination     combination assignment and its rival partition supports
   entropy         discriminative entropy clustering and its rivals
+  mice            mixture of contrastive experts, for images
+  moco            momentum contrast and spherical k-means, its baseline, for images
 `python -m distclust.run METHOD --help` lists its parameters.
 """
 _KEYS = """\

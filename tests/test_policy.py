@@ -21,6 +21,7 @@ FLOORS = {
     "nets": 1,
     "assign": 1,
     "losses": 1,
+    "contrastive_losses": 1,
     "labelling": 1,
     "consensus": 1,
     "metrics": 1,

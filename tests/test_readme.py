@@ -68,12 +68,19 @@ def test_the_map_shows_what_is_there():
             assert f"{path.name}/" in drawn
 
 
-SMALL = {"combination": ["n_epochs=1"], "entropy": ["n_epochs=1", "n_views=1"], "selective": ["pretrain_epochs=1"]}
+_CONTRASTIVE = ["n_epochs=1", "dataset=usps", "encoder=small-resnet", "queue_size=auto", "weights=null"]
+SMALL = {
+    "combination": ["n_epochs=1"],
+    "entropy": ["n_epochs=1", "n_views=1"],
+    "mice": _CONTRASTIVE,
+    "moco": _CONTRASTIVE,
+    "selective": ["pretrain_epochs=1"],
+}
 CONFIGS = sorted((ROOT / "tune_configs").rglob("*.yaml"))
 
 
 def test_how_many_configs_there_are():
-    assert len(CONFIGS) == 12
+    assert len(CONFIGS) == 17
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from distclust.methods.base import EnsembleClusterer
     from distclust.methods.combination import CombinationAssignment
     from distclust.methods.entropy import EntropyClustering
+    from distclust.methods.mice import MiCE
+    from distclust.methods.moco import MoCo
     from distclust.methods.selective import SelectivePseudoLabel
 
 __all__ = [
@@ -18,6 +20,8 @@ __all__ = [
     "CombinationAssignment",
     "EnsembleClusterer",
     "EntropyClustering",
+    "MiCE",
+    "MoCo",
     "SelectivePseudoLabel",
     "method_class",
 ]
@@ -27,11 +31,15 @@ METHODS = {
     "selective": ("selective", "SelectivePseudoLabel", "selective pseudo-label clustering"),
     "combination": ("combination", "CombinationAssignment", "combination assignment and its rival partition supports"),
     "entropy": ("entropy", "EntropyClustering", "discriminative entropy clustering and its rivals"),
+    "mice": ("mice", "MiCE", "mixture of contrastive experts"),
+    "moco": ("moco", "MoCo", "momentum contrast and spherical k-means, MiCE's baseline"),
 }
 _HOME = {
     "CombinationAssignment": "combination",
     "EnsembleClusterer": "base",
     "EntropyClustering": "entropy",
+    "MiCE": "mice",
+    "MoCo": "moco",
     "SelectivePseudoLabel": "selective",
 }
 

@@ -48,6 +48,7 @@ class EnsembleClusterer(ClusterMixin, BaseEstimator):
     """
 
     trains_on_agreement: ClassVar[bool] = False
+    trains_in_teams: ClassVar[bool] = False  # whether `member` takes a team of workers, see `contracts.TeamMethod`
     may_end_early: ClassVar[bool] = False  # whether `finished` may say so before all rounds are done
 
     n_clusters: Annotated[int, Field(ge=2, description="number of clusters")] = 10
