@@ -84,6 +84,16 @@ def test_training_out_of_bounds_ends_the_member(digits, method):
         method(**SMALL, learning_rate=1e38).fit(digits.x[:40])
 
 
+@pytest.mark.slow
+def test_compiled_networks_train_alike(digits):
+    x, found = torch.from_numpy(digits.x[:40]), {}
+    for compiled in (False, True):
+        member = MiCE(**SMALL, compile=compiled).member((1, 8, 8), 0)
+        found[compiled] = member.advance(x, None, 0).scores["loss"], member.state_dict()["net"]
+    assert found[True][0] == pytest.approx(found[False][0], abs=1e-4)
+    assert list(found[True][1]) == list(found[False][1])  # a saved model does not depend on it
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 @pytest.mark.parametrize("method", [MiCE, MoCo])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])

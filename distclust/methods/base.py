@@ -20,6 +20,7 @@ from distclust.data.arrays import check_x
 from distclust.distributed.driver import rounds
 from distclust.distributed.pool import LocalPool
 from distclust.errors import DataError, ParameterError
+from distclust.metrics import effective_clusters
 from distclust.parameters import check, declared
 
 BLOCK = 4096  # points at a time when a network is only read
@@ -214,6 +215,20 @@ def collapse(output: MemberOutput) -> MemberOutput:
         return replace(output, scores=scores)
     cause = f"one cluster holds {largest:.1%} of all points"
     return replace(output, scores=scores, status="collapsed", cause=cause)
+
+
+def most_probable(probs: torch.Tensor, loss: float) -> MemberOutput:
+    """Return a member's output of which each label is the most probable cluster, marked if it collapsed.
+
+    Args:
+        probs: (N, K) of all points.
+        loss: mean of the round.
+    """
+    labels = probs.argmax(1).cpu().numpy()
+    confidence, clusters = float(probs.amax(1).mean()), float(effective_clusters(labels))
+    return collapse(
+        MemberOutput(labels, None, {"loss": loss, "confidence": confidence, "effective_clusters": clusters})
+    )
 
 
 def batches(order: Array, batch_size: int) -> list[Array]:

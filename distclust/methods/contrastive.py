@@ -28,13 +28,12 @@ from distclust.errors import DataError
 from distclust.methods.base import (
     EnsembleClusterer,
     batches,
-    collapse,
     epochs_of_round,
+    most_probable,
     n_batches,
     restore_optimiser,
     round_faults,
 )
-from distclust.metrics import effective_clusters
 from distclust.nets import ResNet18, ResNet34, Scaling, SmallResNet
 from distclust.seeding import generator, torch_generator, torch_stream
 
@@ -301,14 +300,7 @@ class ContrastiveMember:
         loss = self._train(x, round)
         self._share_statistics()
         self._end_round(x, round)
-        probs = self._look(x)
-        labels = probs.argmax(1).cpu().numpy()
-        scores = {
-            "loss": loss,
-            "confidence": float(probs.amax(1).mean()),
-            "effective_clusters": float(effective_clusters(labels)),
-        }
-        return collapse(MemberOutput(labels, None, scores))
+        return most_probable(self._look(x), loss)
 
     def predict_proba(self, x: Tensor) -> Tensor:
         """Return the posterior of the clusters, (N, K)."""

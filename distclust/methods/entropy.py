@@ -28,15 +28,14 @@ from distclust.methods.base import (
     BLOCK,
     EnsembleClusterer,
     batches,
-    collapse,
     epochs_of_round,
+    most_probable,
     n_batches,
     renaming,
     restore_optimiser,
     round_faults,
     share_faults,
 )
-from distclust.metrics import effective_clusters
 from distclust.nets import VGG4, ResNet18, Scaling, ScalingName, build
 from distclust.seeding import generator, integer, torch_generator, torch_stream
 
@@ -363,14 +362,7 @@ class EntropyMember:
         loss = self._k_means(x, round) if self.settings.loss == "k-means" else self._train(x, round)
         if len(self.net.heads) > 1:
             loss = self._choose_head(x, round)
-        probs = self._look(x)
-        labels = probs.argmax(1).cpu().numpy()
-        scores = {
-            "loss": loss,
-            "confidence": float(probs.amax(1).mean()),
-            "effective_clusters": float(effective_clusters(labels)),
-        }
-        return collapse(MemberOutput(labels, None, scores))
+        return most_probable(self._look(x), loss)
 
     def predict_proba(self, x: Tensor) -> Tensor:
         """Return the softmax, (N, K)."""
