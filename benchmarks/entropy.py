@@ -50,6 +50,14 @@ VARIANTS = {  # of the losses with a network; IMSAT weighs its views ten times
     "self-labelling, random start": {"loss": "self-labelling", "start": "random"},
     "self-labelling, 180 epochs": {"loss": "self-labelling", "n_epochs": 180},
     "SCAN, gamma 0.0001": {"loss": "scan", "gamma": 0.0001},
+    "IIC, gamma 0": {"loss": "iic", "gamma": 0.0},
+    "IIC, gamma 0, random start": {"loss": "iic", "gamma": 0.0, "start": "random"},
+    "IIC, gamma 0, learning rate 0.001": {
+        "loss": "iic",
+        "gamma": 0.0,
+        "learning_rate": 1e-3,
+        "trunk_learning_rate": 1e-3,
+    },
 }
 LOSSES |= VARIANTS
 # setting -> what is searched, for every loss alike
