@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 _HOME = {
     "Agreement": "contracts",
     "CombinationAssignment": "methods",
+    "DataParallelPool": "distributed",
     "Dataset": "contracts",
     "DistclustError": "errors",
     "EntropyClustering": "methods",

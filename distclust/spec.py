@@ -28,8 +28,9 @@ class PoolOptions:
 
     Args:
         kind: "ray", or "local" for one after another in this process.
-        cpus_per_member: CPUs a member owns, and the threads it computes with.
-        gpus_per_member: share of a GPU that a member owns (ray).
+        workers_per_member: workers that train a member together, by Ray Train (mice and moco, on ray).
+        cpus_per_member: CPUs a member owns, divided among its workers, and the threads it computes with.
+        gpus_per_member: share of a GPU that a member owns (ray); with several workers one GPU a worker, or 0.
         device: "cpu", "cuda" or "auto" (local; on Ray a member uses a GPU if it owns a share).
         address: of a running Ray cluster, or "auto"; None = RAY_ADDRESS, else a private Ray.
         num_cpus: CPUs of the private Ray; None = all that this process may use.
@@ -39,6 +40,7 @@ class PoolOptions:
     """
 
     kind: Annotated[Literal["ray", "local"], Field(description="where the members run")] = "ray"
+    workers_per_member: Annotated[int, Field(ge=1, description="workers that train a member together")] = 1
     cpus_per_member: Annotated[int, Field(ge=1, description="CPUs a member owns")] = 1
     gpus_per_member: Annotated[float, Field(ge=0, allow_inf_nan=False, description="share of a GPU a member owns")] = (
         0.0
@@ -118,13 +120,32 @@ class Spec:
         Args:
             storage: where checkpoints go unless the specification says it.
             listener: see `contracts.Event`.
+
+        Raises:
+            ParameterError: the pool's options do not go together.
         """
         o = self.pool
+        if faults := _pool_faults(o):
+            raise ParameterError(faults)
         where = o.storage or storage
         if o.kind == "local":
             from distclust.distributed.pool import LocalPool
 
             return LocalPool(cpus_per_member=o.cpus_per_member, device=o.device, storage=where, listener=listener)
+        if o.workers_per_member > 1:
+            from distclust.distributed.data_parallel import DataParallelPool
+
+            return DataParallelPool(
+                workers_per_member=o.workers_per_member,
+                cpus_per_worker=o.cpus_per_member // o.workers_per_member,
+                gpus_per_worker=int(o.gpus_per_member) // o.workers_per_member,
+                address=o.address,
+                num_cpus=o.num_cpus,
+                dashboard=o.dashboard,
+                storage=where,
+                retries=o.retries,
+                listener=listener,
+            )
         from distclust.distributed.ray_pool import RayPool
 
         return RayPool(
@@ -166,7 +187,7 @@ def read(config: str | Path | None = None, words: Sequence[str] = (), method: st
 def with_pool(spec: Spec, words: Sequence[str]) -> Spec:
     """Return the specification with pool options changed by "pool.OPTION=value" words."""
     changed = {key.removeprefix("pool."): value for key, value in map(_split, words)}
-    return replace(spec, pool=PoolOptions(**check(PoolOptions, vars(spec.pool) | changed, kind="pool option")))
+    return replace(spec, pool=_pool(vars(spec.pool) | changed))
 
 
 def _from_flat(flat: Mapping[str, Any]) -> Spec:
@@ -190,13 +211,41 @@ def _from_flat(flat: Mapping[str, Any]) -> Spec:
         else:
             parameters[key] = value
     try:
-        pool = check(PoolOptions, pool, kind="pool option")
+        pool_options = _pool(pool)
     except ParameterError as error:
         faults += [f"pool: {fault}" for fault in error.faults]
     if faults:
         raise ParameterError(faults)
     dataset = str(flat.get("dataset.name", flat["dataset"]))
-    return Spec(str(flat["method"]), dataset, parameters, options, PoolOptions(**pool))
+    return Spec(str(flat["method"]), dataset, parameters, options, pool_options)
+
+
+def _pool(given: Mapping[str, Any]) -> PoolOptions:
+    options = PoolOptions(**check(PoolOptions, given, kind="pool option"))
+    if faults := _pool_faults(options):
+        raise ParameterError(faults)
+    return options
+
+
+def _pool_faults(options: PoolOptions) -> list[str]:
+    """Return what is wrong between the options of several workers a member."""
+    workers, cpus, gpus = options.workers_per_member, options.cpus_per_member, options.gpus_per_member
+    if workers == 1:
+        return []
+    given = f"workers_per_member={workers} cannot be used with"
+    faults = []
+    if options.kind == "local":
+        faults.append(f"{given} kind='local', which has one process. Use kind=ray, or workers_per_member=1.")
+    if cpus % workers:
+        faults.append(
+            f"{given} cpus_per_member={cpus}: the member's CPUs are divided among its workers. "
+            f"Give cpus_per_member={workers} or a multiple of it."
+        )
+    if gpus not in (0, workers):
+        faults.append(
+            f"{given} gpus_per_member={gpus:g}: a worker owns one GPU or none. Give gpus_per_member={workers} or 0."
+        )
+    return faults
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Where members run: one driver, a pool in this process and a pool on Ray, checkpoints."""
+"""Where members run: one driver, a pool in this process, pools on Ray and Ray Train, checkpoints."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from distclust.distributed.driver import rounds
 from distclust.distributed.pool import LocalPool
 
 if TYPE_CHECKING:
+    from distclust.distributed.data_parallel import DataParallelPool
     from distclust.distributed.ray_pool import RayPool
 
-__all__ = ["LocalPool", "RayPool", "rounds"]
+__all__ = ["DataParallelPool", "LocalPool", "RayPool", "rounds"]
 
 
 def __getattr__(name: str) -> Any:
@@ -18,4 +19,8 @@ def __getattr__(name: str) -> Any:
         from distclust.distributed.ray_pool import RayPool
 
         return RayPool
+    if name == "DataParallelPool":
+        from distclust.distributed.data_parallel import DataParallelPool
+
+        return DataParallelPool
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -35,6 +35,37 @@ class Job:
     token: str
     path: str | None
 
+    def stored(self, index: int, round: int) -> State | None:
+        """Return a member's checkpoint of a round, None if there is none.
+
+        Raises:
+            RunFolderError: it cannot be read or is of another run.
+        """
+        data = None if self.path is None else storage(self.path).read(checkpoint_name(index, round))
+        if data is None:
+            return None
+        found = unpack(data)
+        if found["token"] != self.token:
+            raise RunFolderError(
+                f"{self.path} holds checkpoints of another run (other data, parameters or version); resume with "
+                f"what it was started with, or choose another folder"
+            )
+        return found
+
+    def required(self, index: int, round: int) -> State:
+        """Return a member's checkpoint of a round.
+
+        Raises:
+            RunFolderError: there is none, or as `stored`.
+        """
+        found = self.stored(index, round)
+        if found is None:
+            raise RunFolderError(
+                f"member {index} has no checkpoint of round {round} under {self.path}; on several machines give a "
+                f"storage that all of them share"
+            )
+        return found
+
 
 class Worker:
     """Runs members one at a time on some CPUs, perhaps on a GPU.
@@ -60,9 +91,9 @@ class Worker:
     def advance(self, index: int, agreed: Agreement | None, round: int) -> MemberOutput:
         """Train a member for one round and store its state; a round that is stored already is not done again."""
         with threads(self.threads):
-            done = self._stored(index, round)
+            done = self.job.stored(index, round)
             if done is not None:
-                return _output(done["output"])
+                return stored_output(done)
             member = self._member(index, round)
             self.members.pop(index, None)  # not to be trusted should this round break off
             output = member.advance(self.x, agreed, round)
@@ -80,28 +111,13 @@ class Worker:
         finished, member = self.members.get(index, (-2, None))
         if member is not None and finished == round - 1:
             return member
-        member = self.job.method.member(self.shape, index, self.device)
+        member = self._new_member(index)
         if round > 0:
-            stored = self._stored(index, round - 1)
-            if stored is None:
-                raise RunFolderError(
-                    f"member {index} has no checkpoint of round {round - 1} under {self.job.path}; on several machines "
-                    f"give a storage that all of them share"
-                )
-            member.load_state_dict(stored["state"])
+            member.load_state_dict(self.job.required(index, round - 1)["state"])
         return member
 
-    def _stored(self, index: int, round: int) -> State | None:
-        data = None if self.storage is None else self.storage.read(checkpoint_name(index, round))
-        if data is None:
-            return None
-        found = unpack(data)
-        if found["token"] != self.job.token:
-            raise RunFolderError(
-                f"{self.job.path} holds checkpoints of another run (other data, parameters or version); resume with "
-                f"what it was started with, or choose another folder"
-            )
-        return found
+    def _new_member(self, index: int) -> Member:
+        return self.job.method.member(self.shape, index, self.device)
 
     def _store(self, index: int, round: int, member: Member, output: MemberOutput) -> None:
         assert self.storage is not None
@@ -269,6 +285,12 @@ def threads(n: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def stored_output(checkpoint: State) -> MemberOutput:
+    """Return the output that stands in a checkpoint."""
+    plain = checkpoint["output"]
+    return MemberOutput(**plain | {"labels": plain["labels"].astype(np.int64)})
+
+
 def _plain(output: MemberOutput) -> dict[str, Any]:
     return {
         "labels": narrowed(output.labels),
@@ -277,7 +299,3 @@ def _plain(output: MemberOutput) -> dict[str, Any]:
         "status": output.status,
         "cause": output.cause,
     }
-
-
-def _output(plain: dict[str, Any]) -> MemberOutput:
-    return MemberOutput(**plain | {"labels": plain["labels"].astype(np.int64)})

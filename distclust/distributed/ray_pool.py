@@ -35,10 +35,74 @@ from distclust.distributed.pool import (
 from distclust.errors import InputError, ParameterError, RunError
 
 # The process died, not the member's code: the member starts again from its last finished round.
-_DEATHS = (RayActorError, OutOfMemoryError, ObjectLostError, NodeDiedError, WorkerCrashedError)
+DEATHS = (RayActorError, OutOfMemoryError, ObjectLostError, NodeDiedError, WorkerCrashedError)
 _TICK = 1.0  # seconds between looks, so that Ctrl-C is heard
-_PATIENCE = 300.0  # seconds to wait for the first worker
+PATIENCE = 300.0  # seconds to wait for the first worker
 _OBJECT_STORE = 512 * 2**20  # bytes that a private Ray takes where the data is small
+
+
+class Connection:
+    """A connection to a Ray cluster, or a private Ray; one that is there already is used and left running.
+
+    Args:
+        address: of a running cluster, or "auto"; None = RAY_ADDRESS, else a private Ray on this machine.
+        num_cpus: CPUs of the private Ray; None = all that this process may use.
+        dashboard: start the dashboard of the private Ray.
+
+    Attributes:
+        dashboard_url: its address, "" if there is none.
+    """
+
+    def __init__(self, address: str | None, num_cpus: int | None, dashboard: bool) -> None:
+        self.address, self.num_cpus, self.dashboard = address, num_cpus, dashboard
+        self.dashboard_url = ""
+        self._own = False
+
+    def open(self, n_bytes: int) -> bool:
+        """Connect to Ray, or start it, and return whether that was needed.
+
+        Args:
+            n_bytes: size of the data, for the object store of a private Ray.
+
+        Raises:
+            RunError: there is no cluster at the address.
+        """
+        os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")  # workers keep the folder that relative paths are from
+        os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
+        if ray.is_initialized():
+            return False
+        address = self.address or os.environ.get("RAY_ADDRESS")
+        token = Path.home() / ".ray" / "auth_token"
+        had_token = token.exists()
+        quiet = {"log_to_driver": False, "logging_level": "error"}
+        try:
+            if address:
+                context = ray.init(address=address, **quiet)
+            else:
+                context = ray.init(
+                    address="local",
+                    num_cpus=self.num_cpus or available_cpus(),
+                    include_dashboard=self.dashboard,
+                    object_store_memory=_OBJECT_STORE if 2 * n_bytes < _OBJECT_STORE else None,  # None = by the memory
+                    **quiet,
+                )
+        except (OSError, ValueError, RuntimeError) as error:
+            where = f"to the Ray cluster at {address!r}" if address else "to a local Ray"
+            raise RunError(
+                f"cannot connect {where} ({lost_cause(error)}); check that it runs (`ray status`) and, where it asks "
+                f"for a token, that RAY_AUTH_MODE=token is set here too"
+            ) from error
+        self._own = True
+        if not had_token and token.exists():
+            token.chmod(0o600)  # Ray leaves a new token readable for everyone
+        self.dashboard_url = f"http://{context.dashboard_url}" if context.dashboard_url else ""
+        return True
+
+    def close(self) -> None:
+        """End the connection, and a private Ray with it, where `open` made it."""
+        if self._own:
+            ray.shutdown()
+            self._own = False
 
 
 class RayPool:
@@ -78,11 +142,9 @@ class RayPool:
         _check_options(cpus_per_member, gpus_per_member, num_cpus, retries)
         self.storage = None if storage is None else str(storage)
         self.listener = listener
-        self.dashboard_url = ""
         self._share = {"num_cpus": cpus_per_member, "num_gpus": gpus_per_member}
-        self._address, self._num_cpus, self._dashboard = address, num_cpus, dashboard
+        self._ray = Connection(address, num_cpus, dashboard)
         self._retries = retries
-        self._own_ray = False
         self._temporary: str | None = None
         self.job: Any = None  # references into the object store
         self.x: Any = None
@@ -99,36 +161,13 @@ class RayPool:
         Raises:
             RunError: there is no cluster at the address.
         """
-        if ray.is_initialized():
-            return
-        os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
-        os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
-        address = self._address or os.environ.get("RAY_ADDRESS")
-        token = Path.home() / ".ray" / "auth_token"
-        had_token = token.exists()
-        quiet = {"log_to_driver": False, "logging_level": "error"}
-        try:
-            if address:
-                context = ray.init(address=address, **quiet)
-            else:
-                context = ray.init(
-                    address="local",
-                    num_cpus=self._num_cpus or available_cpus(),
-                    include_dashboard=self._dashboard,
-                    object_store_memory=_OBJECT_STORE if 2 * n_bytes < _OBJECT_STORE else None,  # None = by the memory
-                    **quiet,
-                )
-        except (OSError, ValueError, RuntimeError) as error:
-            where = f"to the Ray cluster at {address!r}" if address else "to a local Ray"
-            raise RunError(
-                f"cannot connect {where} ({lost_cause(error)}); check that it runs (`ray status`) and, where it asks "
-                f"for a token, that RAY_AUTH_MODE=token is set here too"
-            ) from error
-        self._own_ray = True
-        if not had_token and token.exists():
-            token.chmod(0o600)  # Ray leaves a new token readable for everyone
-        self.dashboard_url = f"http://{context.dashboard_url}" if context.dashboard_url else ""
-        tell(self.listener, Event("connected", -1, -1, cause=self.dashboard_url))
+        if self._ray.open(n_bytes):
+            tell(self.listener, Event("connected", -1, -1, cause=self.dashboard_url))
+
+    @property
+    def dashboard_url(self) -> str:
+        """The address of the dashboard, "" if there is none."""
+        return self._ray.dashboard_url
 
     def start(self, n_workers: int) -> None:
         """Start workers until there are `n_workers`, as far as the cluster's CPUs and GPUs allow.
@@ -182,7 +221,7 @@ class RayPool:
 
     def advance(self, agreed: Agreement | None, round: int) -> list[MemberOutput]:
         """Train every member that is not lost for one round; see `contracts.Pool`."""
-        sent = None if agreed is None else ray.put(replace(agreed, aligned=agreed.aligned[:, :0]))
+        sent = put_agreement(agreed)
         waiting = [m for m in range(self.method.n_members) if m not in self.lost]
         running: dict[Any, _Task] = {}
         outputs: dict[int, MemberOutput] = {}
@@ -219,9 +258,7 @@ class RayPool:
                 with contextlib.suppress(Exception):
                     ray.kill(worker.actor)
         self._workers, self._starting = [], {}
-        if self._own_ray:
-            ray.shutdown()
-            self._own_ray = False
+        self._ray.close()
         if self._temporary is not None:
             shutil.rmtree(self._temporary, ignore_errors=True)
             self._temporary = None
@@ -237,7 +274,7 @@ class RayPool:
         member, seconds = task.member, time.perf_counter() - task.start
         try:
             output = ray.get(ref)
-        except _DEATHS as error:
+        except DEATHS as error:
             self._replace(task.worker)
             self.deaths[member] += 1
             if self.deaths[member] > self._retries:
@@ -285,7 +322,7 @@ class RayPool:
         worker = self._starting.pop(ref)
         try:
             ray.get(ref)
-        except _DEATHS as error:
+        except DEATHS as error:
             self._failed_starts += 1
             if self._failed_starts > self._retries + 1:
                 raise RunError(f"workers cannot be started on Ray: {lost_cause(error)}") from error
@@ -302,9 +339,9 @@ class RayPool:
         """Complain when no worker runs and none comes up."""
         if any_running or self._workers:
             self._waiting_since = time.monotonic()
-        elif time.monotonic() - self._waiting_since > _PATIENCE:
+        elif time.monotonic() - self._waiting_since > PATIENCE:
             raise RunError(
-                f"no worker could be started within {_PATIENCE:.0f} s; the cluster's CPUs and GPUs are taken by others "
+                f"no worker could be started within {PATIENCE:.0f} s; the cluster's CPUs and GPUs are taken by others "
                 f"(`ray status` shows by whom)"
             )
 
@@ -324,7 +361,7 @@ class RayPool:
             holder = next((w for w in self._workers if member in w.members), self._workers[0])
             try:
                 return ray.get(holder.actor.state.remote(member, self.finished[member]))
-            except _DEATHS as error:
+            except DEATHS as error:
                 cause = error
                 self._replace(holder)
         raise RunError(f"the state of member {member} cannot be had: {lost_cause(cause)}") from cause
@@ -357,6 +394,11 @@ class _Task:
     start: float
 
 
+def put_agreement(agreed: Agreement | None) -> Any:
+    """Return a reference to an agreement in the object store, without the members' labels; None for none."""
+    return None if agreed is None else ray.put(replace(agreed, aligned=agreed.aligned[:, :0]))
+
+
 def available_cpus() -> int:
     """Return the number of CPUs that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -382,9 +424,16 @@ def _check_options(cpus: int, gpus: float, num_cpus: int | None, retries: int) -
         faults.append(f"cpus_per_member={cpus!r} cannot be used: give a whole number >= 1.")
     if isinstance(gpus, bool) or not isinstance(gpus, int | float) or gpus < 0 or (gpus > 1 and gpus != int(gpus)):
         faults.append(f"gpus_per_member={gpus!r} cannot be used: give a share from 0 to 1, or a whole number.")
+    faults += cluster_faults(num_cpus, retries)
+    if faults:
+        raise ParameterError(faults)
+
+
+def cluster_faults(num_cpus: int | None, retries: int) -> list[str]:
+    """Return what is wrong with the options that all pools on Ray have."""
+    faults = []
     if num_cpus is not None and (not isinstance(num_cpus, int) or num_cpus < 1):
         faults.append(f"num_cpus={num_cpus!r} cannot be used: give a whole number >= 1, or none for all.")
     if not isinstance(retries, int) or retries < 0:
         faults.append(f"retries={retries!r} cannot be used: give a whole number >= 0.")
-    if faults:
-        raise ParameterError(faults)
+    return faults

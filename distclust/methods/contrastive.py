@@ -24,7 +24,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from distclust.contracts import Agreement, Array, MemberOutput, State, Team
 from distclust.data import views as image_views
 from distclust.distributed.checkpoint import unpack
-from distclust.errors import DataError
+from distclust.errors import DataError, ParameterError
 from distclust.methods.base import (
     EnsembleClusterer,
     batches,
@@ -331,6 +331,14 @@ class ContrastiveMember:
             restore_optimiser(self.optimiser, state["optimiser"])
 
     def _start(self, x: Tensor) -> None:
+        least = len(x) // n_batches(len(x), self.settings.batch_size) // self.team.size
+        if least < 2:
+            raise ParameterError(
+                [
+                    f"batch_size={self.settings.batch_size} cannot be used with {self.team.size} workers a member: "
+                    f"batch norm needs two images on each. Give batch_size={2 * self.team.size} or more."
+                ]
+            )
         student = self.net.student
         if self.settings.weights is None:
             student.fit(x)
