@@ -72,7 +72,7 @@ def run(
     name: str, data: distclust.Dataset, seeds: Sequence[int], device: str, changes: dict[str, object]
 ) -> dict[str, object]:
     """Train one model a seed and return their figures."""
-    start, labellings, clusters = time.perf_counter(), [], []
+    start, labellings, clusters, losses = time.perf_counter(), [], [], []
     for seed in seeds:
         if name == K_MEANS:
             flat = data.x.reshape(len(data.x), -1).astype(np.float64)
@@ -81,7 +81,9 @@ def run(
             cls, parameters = SETTINGS[name]
             method = cls(n_clusters=data.n_clusters, random_state=seed, n_rounds=1, **{**parameters, **changes})
             with LocalPool(device=device, cpus_per_member=1) as pool:
-                labellings.append(method.fit(data.x, pool=pool).last_round_.outputs[0].labels)
+                output = method.fit(data.x, pool=pool).last_round_.outputs[0]
+            labellings.append(output.labels)
+            losses.append(output.scores["loss"])
         clusters.append(metrics.effective_clusters(labellings[-1]))
         found = metrics.accuracy(labellings[-1], data.y)
         print(f"{name}, seed {seed}: accuracy {found:.4f}, {clusters[-1]:.2f} clusters in effect", flush=True)
@@ -93,6 +95,7 @@ def run(
         "n_samples": len(data.x),
         "seeds": list(seeds),
         "accuracies": accuracies,
+        "losses": losses,
         "mean": float(np.mean(accuracies)),
         "std": float(np.std(accuracies, ddof=1)) if len(seeds) > 1 else None,
         "nmi": float(np.mean([metrics.normalised_mutual_information(labels, data.y) for labels in labellings])),

@@ -36,6 +36,22 @@ def exit_code(command: Callable[[], int], interrupted: Callable[[], str]) -> int
         return INTERRUPTED
 
 
+def whole_number(name: str, word: str, least: int) -> int:
+    """Return the value of an option that takes whole numbers.
+
+    Args:
+        name: the option, as in "--points".
+        word: what was given.
+        least: the least value that is allowed.
+
+    Raises:
+        InputError: it is no whole number, or too small.
+    """
+    if not (word.isascii() and word.isdecimal() and len(word) < 19) or int(word) < least:
+        raise InputError(f"{name} got {word!r}; it takes integers of at least {least}, as in {name} {least + 100}.")
+    return int(word)
+
+
 class Parser(argparse.ArgumentParser):
     """A parser that raises InputError where it does not understand."""
 

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from distclust import load
-from distclust.report import theory
+from distclust.report import embeddings, theory
 from distclust.run import _parser, main
 from distclust.spec import read
 
@@ -44,6 +44,8 @@ def test_every_command_is_known():
                 read(arguments.config, [w for w in arguments.words if "=" in w], method)
         elif words[1:3] == ["-m", "distclust.report.theory"]:
             theory._checked(theory._parser().parse_intermixed_args(words[3:]))
+        elif words[1:3] == ["-m", "distclust.report.embeddings"]:
+            embeddings._checked(embeddings._parser().parse_intermixed_args(words[3:]))
         else:
             assert words[0] == "python", line
             assert (ROOT / words[1]).is_file(), line

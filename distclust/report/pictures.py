@@ -1,4 +1,4 @@
-"""The pictures of `distclust.report.theory`: panels of the plane and charts of curves, as PNG bytes."""
+"""The pictures of `distclust.report`: panels of the plane, curves, clouds of points and bars, as PNG bytes."""
 
 from __future__ import annotations
 
@@ -18,9 +18,21 @@ if TYPE_CHECKING:
 _DOTS_PER_INCH = 120
 _WIDTH = 10.0  # inches: 1,200 pixels
 _GRID = 300  # points along a side of the shading
-# Okabe and Ito: told apart by colour-blind eyes and in print
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+# Okabe and Ito, and two of Tol's: told apart by colour-blind eyes and in print
+_COLOURS = (
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#56B4E9",
+    "#E69F00",
+    "#000000",
+    "#F0E442",
+    "#882255",
+    "#332288",
+)
 _MARKERS = ("o", "^", "s")
+_MOST_NAMED = 40  # groups of points that a legend lists
 
 
 class Panel(NamedTuple):
@@ -38,7 +50,7 @@ class Curve(NamedTuple):
     name: str  # in the legend; "" = not there
     x: Array  # (n,)
     values: Array  # (n,)
-    colour: int  # 0 .. 6
+    colour: int  # 0 .. 9
     dashed: bool = False
     spread: Array | None = None  # (n,) half the height of the error bars
 
@@ -51,6 +63,33 @@ class Chart(NamedTuple):
     value_label: str
     curves: Sequence[Curve]
     top: float | None = None  # of the value axis
+
+
+class Cloud(NamedTuple):
+    """Points of the plane in groups."""
+
+    title: str
+    points: Array  # (n, 2)
+    labels: Labels  # (n,) 0 .. K - 1, -1 = in no group
+
+
+class Bars(NamedTuple):
+    """A bar for each name of a chart."""
+
+    name: str  # in the legend; "" = not there
+    values: Array  # (n,)
+    colours: Sequence[int]  # one for all, or one a bar, counted round
+
+
+class BarChart(NamedTuple):
+    """Bars over one axis, side by side where there are several kinds."""
+
+    title: str
+    x_label: str
+    value_label: str
+    names: Sequence[str]  # n, below the bars; or n + 1, of the edges between them
+    bars: Sequence[Bars]
+    level: tuple[str, float] | None = None  # a dashed line across, and its name
 
 
 def planes(title: str, panels: Sequence[Panel], n_columns: int) -> bytes:
@@ -74,6 +113,36 @@ def charts(title: str, shown: Sequence[Chart]) -> bytes:
     figure = _figure(title, 5.9 if len(shown) > 1 else 6.4)
     for place, chart in zip(figure.subplots(1, len(shown), squeeze=False).flat, shown, strict=True):
         _draw_chart(place, chart, n_columns=2 if len(shown) > 1 else 4)
+    return _png(figure)
+
+
+def clouds(title: str, panels: Sequence[Cloud], n_groups: int, group: str) -> bytes:
+    """Return a picture of points as PNG, panel by panel, each group with its colour, marker and number.
+
+    Args:
+        title: of the whole.
+        panels: side by side, in rows of up to three.
+        n_groups: number of groups K.
+        group: what they are called, as in "cluster".
+    """
+    n_columns = 2 if len(panels) == 4 else min(3, len(panels))
+    n_rows = math.ceil(len(panels) / n_columns)
+    side = min(7.0, _WIDTH / n_columns)
+    figure = _figure(title, 1.2 + n_rows * (side + 0.4))
+    places = figure.subplots(n_rows, n_columns, squeeze=False).flat
+    for place, panel in zip(places, panels, strict=False):
+        _draw_cloud(place, panel, n_groups, size=45 / n_columns if n_columns > 1 else 28)
+    for place in list(places)[len(panels) :]:
+        place.set_axis_off()
+    _name_groups(figure, panels, n_groups, group)
+    return _png(figure)
+
+
+def bar_charts(title: str, shown: Sequence[BarChart]) -> bytes:
+    """Return a picture of charts of bars side by side as PNG, each with its legend below."""
+    figure = _figure(title, 5.4)
+    for place, chart in zip(figure.subplots(1, len(shown), squeeze=False).flat, shown, strict=True):
+        _draw_bars(place, chart)
     return _png(figure)
 
 
@@ -122,6 +191,85 @@ def _draw_chart(place: Axes, chart: Chart, n_columns: int) -> None:
     if chart.top is not None:
         place.set_ylim(0, chart.top)
     place.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=n_columns, frameon=False)
+
+
+def _draw_cloud(place: Axes, panel: Cloud, n_groups: int, size: float) -> None:
+    nowhere = panel.points[panel.labels < 0]
+    place.scatter(nowhere[:, 0], nowhere[:, 1], s=size, c="#777777", marker="x", linewidths=0.7)
+    for turn, marker in enumerate(_MARKERS[: math.ceil(n_groups / len(_COLOURS))]):
+        # all of a marker at once, in the points' order: no group lies on top of all others
+        rows = (panel.labels >= 0) & (panel.labels // len(_COLOURS) % len(_MARKERS) == turn)
+        at, colours = panel.points[rows], [_colour(label) for label in panel.labels[rows]]
+        place.scatter(at[:, 0], at[:, 1], s=size, c=colours, marker=marker, edgecolors="#444444", linewidths=0.2)
+    for k in range(n_groups):
+        _number(place, panel.points[panel.labels == k], str(k))
+    low, high = panel.points.min(0), panel.points.max(0)
+    reach = 0.54 * float((high - low).max()) or 1.0
+    place.set_xlim((low + high)[0] / 2 - reach, (low + high)[0] / 2 + reach)
+    place.set_ylim((low + high)[1] / 2 - reach, (low + high)[1] / 2 + reach)
+    place.set_box_aspect(1)
+    place.set_title(panel.title, fontsize=11)
+    place.set_xticks([])
+    place.set_yticks([])
+
+
+def _number(place: Axes, points: Array, name: str) -> None:
+    """Write a group's number just above the point, of (n, 2), that is nearest to the group's median."""
+    from matplotlib.patheffects import withStroke
+
+    if len(points):
+        at = points[np.linalg.norm(points - np.median(points, axis=0), axis=1).argmin()]
+        above: dict[str, Any] = {"xytext": (0, 3), "textcoords": "offset points", "ha": "center", "va": "bottom"}
+        halo = [withStroke(linewidth=2.5, foreground="white")]
+        place.annotate(name, (at[0], at[1]), fontsize=11, fontweight="bold", path_effects=halo, **above)
+
+
+def _name_groups(figure: Figure, panels: Sequence[Cloud], n_groups: int, group: str) -> None:
+    """Put a legend below the panels, unless there are too many groups for one."""
+    from matplotlib.lines import Line2D
+
+    style: dict[str, Any] = {"linestyle": "", "markersize": 8}
+    marks = [
+        Line2D([], [], color=_colour(k), marker=_MARKERS[k // len(_COLOURS) % len(_MARKERS)], label=str(k), **style)
+        for k in range(n_groups if n_groups <= _MOST_NAMED else 0)
+    ]
+    if any((panel.labels < 0).any() for panel in panels):
+        marks.append(Line2D([], [], color="#777777", marker="x", label="none", **style))
+    if marks:
+        figure.legend(
+            handles=marks,
+            title=group,
+            loc="outside lower center",
+            ncols=min(11, len(marks)),
+            frameon=False,
+            handletextpad=0.1,
+        )
+
+
+def _draw_bars(place: Axes, chart: BarChart) -> None:
+    n_bars = len(chart.bars[0].values) if chart.bars else len(chart.names)
+    width = 0.86 / max(1, len(chart.bars))
+    for index, bars in enumerate(chart.bars):
+        colours = [_colour(bars.colours[k % len(bars.colours)]) for k in range(n_bars)]
+        offset = (index - (len(chart.bars) - 1) / 2) * width
+        place.bar(np.arange(n_bars) + offset, bars.values, width, color=colours, label=bars.name or None)
+    if chart.level is not None:
+        place.axhline(chart.level[1], color="#444444", linestyle="--", linewidth=1.2, label=chart.level[0])
+    every = math.ceil(len(chart.names) / 20)
+    at = np.arange(len(chart.names)) - (len(chart.names) - n_bars) / 2
+    place.set_xticks(at[::every], chart.names[::every])
+    place.set_title(chart.title, fontsize=11)
+    place.set_xlabel(chart.x_label)
+    place.set_ylabel(chart.value_label)
+    place.grid(axis="y", alpha=0.3)
+    place.set_axisbelow(True)
+    place.spines[["top", "right"]].set_visible(False)
+    if any(bars.name for bars in chart.bars) or chart.level is not None:
+        place.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, frameon=False)
+
+
+def _colour(index: int) -> str:
+    return _COLOURS[index % len(_COLOURS)]
 
 
 def _figure(title: str, height: float) -> Figure:

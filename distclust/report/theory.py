@@ -10,20 +10,17 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from distclust.command import Parser, exit_code
+from distclust.command import Parser, exit_code, whole_number
 from distclust.contracts import Dataset
-from distclust.errors import InputError, RunFolderError, UnknownNameError
+from distclust.errors import InputError, UnknownNameError
 from distclust.report.figures import FIGURES, ON_DATA, Request
+from distclust.report.folder import new_folder
 from distclust.report.trials import FEATURES, known_points
-
-if TYPE_CHECKING:
-    from distclust.distributed.checkpoint import LocalFolder
 
 _HELP = f"""\
 Draw figures of "Discriminative entropy clustering and its relation to K-means and SVM", each computed anew.
@@ -92,12 +89,12 @@ def _checked(given: argparse.Namespace) -> Arguments:
         if name not in FIGURES:
             raise UnknownNameError("figure", name, FIGURES, "Give none of them for all.")
     figures = tuple(name for name in FIGURES if name in given.figures or not given.figures)
-    seeds = tuple(_integer("--seeds", word, 0) for word in given.seeds)
+    seeds = tuple(whole_number("--seeds", word, 0) for word in given.seeds)
     if len(set(seeds)) < len(seeds):
         raise InputError(f"--seeds {' '.join(given.seeds)} names a seed twice; give different ones.")
     options: dict[str, Any] = {}
     if given.n_samples is not None:
-        options["n_samples"] = _integer("--n-samples", given.n_samples, 1)
+        options["n_samples"] = whole_number("--n-samples", given.n_samples, 1)
     if given.data_dir is not None:
         options["data_dir"] = given.data_dir
     needed = any(name in ON_DATA for name in figures)
@@ -111,17 +108,11 @@ def _checked(given: argparse.Namespace) -> Arguments:
     return Arguments(figures, out, seeds, dataset, options)
 
 
-def _integer(name: str, word: str, least: int) -> int:
-    if not (word.isascii() and word.isdecimal() and len(word) < 19) or int(word) < least:
-        raise InputError(f"{name} got {word!r}; it takes integers of at least {least}, as in {name} {least + 100}.")
-    return int(word)
-
-
 def _draw(wanted: Arguments, done: list[str]) -> None:
     """Draw one figure after the other into the folder, and note each in `done`."""
     from distclust.distributed.pool import threads
 
-    with _new_folder(wanted.out) as folder:
+    with new_folder(wanted.out) as folder:
         request = Request(wanted.seeds, None if wanted.dataset is None else _loaded(wanted.dataset, wanted.options))
         data = request.data
         found: dict[str, Any] = {
@@ -144,30 +135,6 @@ def _draw(wanted: Arguments, done: list[str]) -> None:
             seconds = time.perf_counter() - start
             print(f"{name}: {shown.sentence}  -> {wanted.out / picture} ({seconds:.1f} s)", flush=True)
     print(f"numbers: {wanted.out / 'figures.json'}")
-
-
-@contextmanager
-def _new_folder(path: Path) -> Iterator[LocalFolder]:
-    """Give the folder at a path, and delete it after the block if it is new and still empty.
-
-    Raises:
-        RunFolderError: it holds something already, or cannot be made.
-    """
-    try:
-        there = path.exists()
-        taken = there and (not path.is_dir() or any(path.iterdir()))
-    except OSError as error:
-        raise RunFolderError(f"{path} cannot be read ({error}); choose another --out.") from error
-    if taken:
-        raise RunFolderError(f"{path} exists already and is not an empty folder; choose another --out.")
-    from distclust.distributed.checkpoint import LocalFolder
-
-    folder = LocalFolder(path)
-    try:
-        yield folder
-    finally:
-        if not there and not any(path.iterdir()):
-            path.rmdir()
 
 
 def _loaded(name: str, options: dict[str, Any]) -> Dataset:
