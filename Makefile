@@ -8,8 +8,8 @@ READY := .venv/ready
 run: $(READY)  ## the main job: an ensemble on scikit-learn's digits, on local Ray
 	$(BIN)/python -m distclust.run
 
-test: $(READY)  ## the quick tests
-	$(BIN)/python -m pytest -m "not slow"
+test: $(READY)  ## the quick tests, in two processes
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 test-slow: $(READY)  ## the rest
 	$(BIN)/python -m pytest -m slow
