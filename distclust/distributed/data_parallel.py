@@ -315,8 +315,7 @@ class DataParallelPool:
                 [
                     f"a member asks for {self._workers} workers with {self._cpus} CPUs and {self._gpus} GPUs each "
                     f"(pool.workers_per_member, pool.cpus_per_member, pool.gpus_per_member), but Ray has room for "
-                    f"{rooms}: {have.get('CPU', 0):g} CPUs and {have.get('GPU', 0):g} GPUs on {len(nodes)} nodes. "
-                    f"Ask for less."
+                    f"{rooms}: {have.get('CPU', 0):g} CPUs and {have.get('GPU', 0):g} GPUs. Ask for less."
                 ]
             )
 
