@@ -1,0 +1,169 @@
+"""The numbers of the four papers' tables, as printed, and ours beside theirs.
+
+One csv file a paper: paper, table, dataset, method, setting, metric, mean, std, note. Numbers are as printed; every
+table was copied twice, independently, and the copies were compared. Notes say where one is to be read with care.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from distclust.errors import UnknownNameError
+
+PAPERS = ("combination", "entropy", "mice", "selective")
+_CHOSEN = "chosen with true labels"  # how the notes of such numbers begin, or go on
+_SHARES = {"acc", "nmi", "ari"}  # ours are 0 .. 1, the papers print percent,
+_AS_SHARES = {("combination", "5")}  # but for these tables
+
+
+@dataclass(frozen=True)
+class Published:
+    """A number of a paper's table.
+
+    Args:
+        paper: "combination", "combination-supplement" (CA-S), "selective", "mice" or "entropy".
+        table: its number, as printed.
+        dataset: as `load` names it, where it can.
+        method: as printed.
+        setting: what else tells it from the others, "key=value" by "; ", or "".
+        metric: "acc", "nmi", "ari", "kl*", ... as printed, in lower case.
+        mean: as printed: percent, or a share, or in units of its own.
+        std: its spread, None where none is printed.
+        note: why it is to be read with care, or "".
+    """
+
+    paper: str
+    table: str
+    dataset: str
+    method: str
+    setting: str
+    metric: str
+    mean: float
+    std: float | None
+    note: str
+
+    @property
+    def chosen_with_truth(self) -> bool:
+        """Whether an epoch, round or alignment was chosen by true labels, as far as that is known."""
+        return _CHOSEN in self.note
+
+    @property
+    def scale(self) -> float:
+        """By what ours are multiplied to be in its units."""
+        return 100.0 if self.metric in _SHARES and (self.paper, self.table) not in _AS_SHARES else 1.0
+
+
+@dataclass(frozen=True)
+class Ours:
+    """A number of ours; names as those of the number it is to stand beside.
+
+    Args:
+        dataset: as in `Published`.
+        method: as in `Published`.
+        setting: as in `Published`.
+        metric: as in `Published`.
+        mean: accuracy, NMI and ARI in 0 .. 1.
+        std: standard deviation over the seeds, None for a single one.
+        n_seeds: number of seeds, >= 1.
+    """
+
+    dataset: str
+    method: str
+    setting: str
+    metric: str
+    mean: float
+    std: float | None
+    n_seeds: int
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A number of ours beside theirs, both in their units.
+
+    Args:
+        theirs: the published number.
+        mean: ours.
+        std: spread of ours, None for a single seed.
+        n_seeds: number of our seeds.
+        difference: ours less theirs.
+        beyond_spreads: whether the difference is greater than either spread; None where one of them is not known.
+    """
+
+    theirs: Published
+    mean: float
+    std: float | None
+    n_seeds: int
+    difference: float
+    beyond_spreads: bool | None
+
+
+def published(paper: str) -> list[Published]:
+    """Return the numbers of a paper, in its order.
+
+    Args:
+        paper: a name of `PAPERS`; "combination" holds its supplement as well.
+
+    Raises:
+        UnknownNameError: there is no such paper.
+    """
+    if paper not in PAPERS:
+        raise UnknownNameError("paper", paper, PAPERS)
+    with (Path(__file__).parent / f"{paper}.csv").open(encoding="utf-8", newline="") as file:
+        return [_number(row) for row in csv.DictReader(file)]
+
+
+def compare(ours: Iterable[Ours], theirs: Iterable[Published]) -> list[Comparison]:
+    """Return ours beside theirs, in their order, where dataset, method, setting and metric are the same.
+
+    A number that stands in several tables is compared in each.
+    """
+    known = {(o.dataset, o.method, o.setting, o.metric): o for o in ours}
+    pairs = [(t, known.get((t.dataset, t.method, t.setting, t.metric))) for t in theirs]
+    return [_beside(t, o) for t, o in pairs if o is not None]
+
+
+def markdown(rows: Sequence[Comparison]) -> str:
+    """Return comparisons as a table in Markdown."""
+    lines = [
+        "| table | dataset | method | setting | metric | ours | seeds | published | difference | beyond both spreads |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        t = row.theirs
+        chosen = ", chosen with true labels" if t.chosen_with_truth else ""
+        beyond = {True: "yes", False: "no", None: "a spread is missing"}[row.beyond_spreads]
+        lines.append(
+            f"| {t.paper} {t.table} | {t.dataset} | {t.method} | {t.setting} | {t.metric} "
+            f"| {_with_spread(row.mean, row.std)} | {row.n_seeds} | {_with_spread(t.mean, t.std)}{chosen} "
+            f"| {row.difference:+.2f} | {beyond} |"
+        )
+    return "\n".join(lines)
+
+
+def _number(row: dict[str, str]) -> Published:
+    return Published(
+        row["paper"],
+        row["table"],
+        row["dataset"],
+        row["method"],
+        row["setting"],
+        row["metric"],
+        float(row["mean"]),
+        float(row["std"]) if row["std"] else None,
+        row["note"],
+    )
+
+
+def _beside(theirs: Published, ours: Ours) -> Comparison:
+    mean, std = ours.mean * theirs.scale, None if ours.std is None else ours.std * theirs.scale
+    difference = mean - theirs.mean
+    known = std is not None and theirs.std is not None
+    beyond = abs(difference) > max(std or 0.0, theirs.std or 0.0) if known else None
+    return Comparison(theirs, mean, std, ours.n_seeds, difference, beyond)
+
+
+def _with_spread(mean: float, std: float | None) -> str:
+    return f"{mean:.2f}" if std is None else f"{mean:.2f} ({std:.2f})"
