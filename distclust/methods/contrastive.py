@@ -395,9 +395,10 @@ class ContrastiveMember:
 
     def _share_statistics(self) -> None:
         """Let all workers have the mean of their batch norms' running statistics."""
-        for net in (self.net, self.teacher):
-            for buffer in net.buffers():
-                if buffer.is_floating_point():
+        for module in (*self.net.modules(), *self.teacher.modules()):
+            if isinstance(module, nn.BatchNorm2d):
+                for buffer in (module.running_mean, module.running_var):
+                    assert buffer is not None
                     buffer.copy_(self.team.sum(buffer) / self.team.size)
 
     def _look(self, x: Tensor) -> Tensor:
@@ -410,8 +411,7 @@ class ContrastiveMember:
         self.net.eval()
         self.teacher.eval()
         scaling, part = self.net.student.scaling, self.team.part(len(x))
-        with self._autocast():
-            found = [function(scaling(block.to(self.device))) for block in x[part].split(_BLOCK)]
+        found = [function(scaling(block.to(self.device))) for block in x[part].split(_BLOCK)]
         whole = self.team.gather(torch.cat(found), len(x))
         if not whole.isfinite().all():
             raise FloatingPointError("training went out of all bounds; lower learning_rate")

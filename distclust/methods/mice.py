@@ -174,10 +174,13 @@ class MiCEMember(ContrastiveMember):
         return -evidence_bound(gating, experts)
 
     def _posterior(self, images: Tensor) -> Tensor:
-        return posterior(*self._log_probs(self.net.read(images), self.teacher(images)))
+        with self._autocast():
+            found, taught = self.net.read(images), self.teacher(images)
+        return posterior(*self._log_probs(found, taught))
 
     def _embedding(self, images: Tensor) -> Tensor:
-        return self.net.read(images).gate
+        with self._autocast():
+            return self.net.read(images).gate
 
     def _end_epoch(self) -> None:
         """Move the experts' prototypes to the teacher's embeddings of their images, eq. (13)."""

@@ -130,4 +130,5 @@ class MoCoMember(ContrastiveMember):
         return (self._embedding(images) @ normalize(self.net.centres).T / self.settings.tau).softmax(1)
 
     def _embedding(self, images: Tensor) -> Tensor:
-        return self.net.student(images)[:, 0]
+        with self._autocast():
+            return self.net.student(images)[:, 0]
