@@ -39,7 +39,8 @@ key=value pairs are the method's parameters (n_members is 5 unless it or a file 
                   realdisp, or the path of a .npy or .npz file
   dataset.OPTION=...   n_samples, split, imbalance, seed, ... of the dataset
   pool.kind=ray|local  where the members run;  pool.cpus_per_member, pool.gpus_per_member, pool.address,
-                  pool.num_cpus, pool.dashboard, pool.storage, pool.retries, pool.workers_per_member
+                  pool.num_cpus, pool.dashboard, pool.storage, pool.retries, pool.workers_per_member,
+                  pool.autoscaling
 
 examples:
   python -m distclust.run

@@ -37,6 +37,7 @@ class PoolOptions:
         dashboard: start the dashboard of the private Ray and print its address.
         storage: folder or URI for the members' checkpoints that all nodes reach; None = the run folder.
         retries: how often a member is started again after its process died.
+        autoscaling: ask for one worker a member and wait for the nodes that the cluster adds (ray).
     """
 
     kind: Annotated[Literal["ray", "local"], Field(description="where the members run")] = "ray"
@@ -51,6 +52,7 @@ class PoolOptions:
     dashboard: Annotated[bool, Field(description="start Ray's dashboard")] = False
     storage: Annotated[str | None, Field(description="where checkpoints go")] = None
     retries: Annotated[int, Field(ge=0, description="restarts after a process died")] = 3
+    autoscaling: Annotated[bool, Field(description="ask the cluster to grow")] = False
 
 
 @dataclass(frozen=True)
@@ -156,6 +158,7 @@ class Spec:
             dashboard=o.dashboard,
             storage=where,
             retries=o.retries,
+            autoscaling=o.autoscaling,
             listener=listener,
         )
 

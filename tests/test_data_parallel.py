@@ -5,7 +5,7 @@ import signal
 import sys
 import threading
 import time
-from types import SimpleNamespace
+from types import BuiltinFunctionType, SimpleNamespace
 from typing import ClassVar
 
 import numpy as np
@@ -410,6 +410,7 @@ def test_the_pool_gives_the_bytes_of_two_processes(digits, expected, ray_two_cpu
     assert [path.name for path in tmp_path.iterdir()] == ["member-000-round-0001.safetensors"]
     assert not os.path.exists(folder)
     assert signal.getsignal(signal.SIGINT) is handler
+    assert isinstance(print, BuiltinFunctionType)  # numba takes no other, and Ray would put its own there
 
 
 @pytest.mark.slow

@@ -364,3 +364,17 @@ def test_a_wrong_address_is_one_clear_error(monkeypatch):
     monkeypatch.setattr(ray, "init", refuse)
     with pytest.raises(RunError, match=r"cannot connect to the Ray cluster at '10\.0\.0\.1:6379'.*ray status"):
         RayPool(address="10.0.0.1:6379").connect()
+
+
+def test_a_pool_that_lets_the_cluster_grow_asks_for_a_worker_a_member(monkeypatch):
+    asked = {}
+    for grows in (False, True):
+        pool = RayPool(autoscaling=grows)
+        monkeypatch.setattr(pool, "connect", lambda: None)
+        monkeypatch.setattr(pool, "_slots", lambda: 2)
+        monkeypatch.setattr(pool, "_start_worker", lambda pool=pool: pool._starting.append(None))
+        pool._starting = []
+        pool.start(5)
+        asked[grows] = len(pool._starting)
+        pool._starting = []
+    assert asked == {False: 2, True: 5}

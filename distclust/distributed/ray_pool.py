@@ -38,6 +38,7 @@ from distclust.errors import InputError, ParameterError, RunError
 DEATHS = (RayActorError, OutOfMemoryError, ObjectLostError, NodeDiedError, WorkerCrashedError)
 _TICK = 1.0  # seconds between looks, so that Ctrl-C is heard
 PATIENCE = 300.0  # seconds to wait for the first worker
+AUTOSCALING_PATIENCE = 1800.0  # the same, where a node has to be found and set up first
 _OBJECT_STORE = 512 * 2**20  # bytes that a private Ray takes where the data is small
 
 
@@ -69,6 +70,7 @@ class Connection:
         """
         os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")  # workers keep the folder that relative paths are from
         os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
+        os.environ.setdefault("RAY_TQDM_PATCH_PRINT", "0")  # numba, and so UMAP, compiles with Python's own print alone
         if ray.is_initialized():
             return False
         address = self.address or os.environ.get("RAY_ADDRESS")
@@ -121,6 +123,8 @@ class RayPool:
         dashboard: start the dashboard of the private Ray; its address is in `dashboard_url`.
         storage: folder or URI for the members' checkpoints that all nodes reach; None = a temporary folder.
         retries: how often a member is started again within a round after its process died, >= 0, before it is lost.
+        autoscaling: ask for one worker a member, whatever the cluster has now, and wait for the nodes that its
+            autoscaler adds; workers that it does not find room for are done without.
         listener: called with an Event whenever a worker started, or a member finished, was restarted or was lost.
 
     Raises:
@@ -137,6 +141,7 @@ class RayPool:
         dashboard: bool = False,
         storage: str | Path | None = None,
         retries: int = 3,
+        autoscaling: bool = False,
         listener: Listener | None = None,
     ) -> None:
         _check_options(cpus_per_member, gpus_per_member, num_cpus, retries)
@@ -145,6 +150,7 @@ class RayPool:
         self._share = {"num_cpus": cpus_per_member, "num_gpus": gpus_per_member}
         self._ray = Connection(address, num_cpus, dashboard)
         self._retries = retries
+        self._autoscaling = autoscaling
         self._temporary: str | None = None
         self.job: Any = None  # references into the object store
         self.x: Any = None
@@ -170,13 +176,13 @@ class RayPool:
         return self._ray.dashboard_url
 
     def start(self, n_workers: int) -> None:
-        """Start workers until there are `n_workers`, as far as the cluster's CPUs and GPUs allow.
+        """Start workers until there are `n_workers`, as far as the cluster's CPUs and GPUs allow or it grows.
 
         Raises:
             ParameterError: the cluster cannot hold a single one.
         """
         self.connect()
-        wanted = min(n_workers, self._slots())
+        wanted = n_workers if self._autoscaling else min(n_workers, self._slots())
         while len(self._workers) + len(self._starting) < wanted:
             self._start_worker()
 
@@ -339,11 +345,14 @@ class RayPool:
         """Complain when no worker runs and none comes up."""
         if any_running or self._workers:
             self._waiting_since = time.monotonic()
-        elif time.monotonic() - self._waiting_since > PATIENCE:
+        elif time.monotonic() - self._waiting_since > (patience := self._patience()):
             raise RunError(
-                f"no worker could be started within {PATIENCE:.0f} s; the cluster's CPUs and GPUs are taken by others "
+                f"no worker could be started within {patience:.0f} s; the cluster's CPUs and GPUs are taken by others "
                 f"(`ray status` shows by whom)"
             )
+
+    def _patience(self) -> float:
+        return AUTOSCALING_PATIENCE if self._autoscaling else PATIENCE
 
     def _replace(self, worker: _Remote) -> None:
         self._drop(worker)
