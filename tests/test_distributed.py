@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -362,8 +363,10 @@ def test_a_wrong_address_is_one_clear_error(monkeypatch):
         raise ConnectionError("no such cluster")
 
     monkeypatch.setattr(ray, "init", refuse)
-    with pytest.raises(RunError, match=r"cannot connect to the Ray cluster at '10\.0\.0\.1:6379'.*ray status"):
-        RayPool(address="10.0.0.1:6379").connect()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(RunError, match=rf"cannot connect to the Ray cluster at '{address}'.*ray status"):
+            RayPool(address=address).connect()
 
 
 def test_a_pool_that_lets_the_cluster_grow_asks_for_a_worker_a_member(monkeypatch):
@@ -378,3 +381,14 @@ def test_a_pool_that_lets_the_cluster_grow_asks_for_a_worker_a_member(monkeypatc
         asked[grows] = len(pool._starting)
         pool._starting = []
     assert asked == {False: 2, True: 5}
+
+
+def test_an_address_where_nothing_answers_is_refused_at_once(monkeypatch):
+    import ray
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with pytest.raises(ParameterError, match="nothing answers there"):
+        RayPool(address=f"127.0.0.1:{port}").connect()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import socket
 import tempfile
 import time
 from dataclasses import dataclass, replace
@@ -36,6 +37,7 @@ from distclust.errors import InputError, ParameterError, RunError
 
 # The process died, not the member's code: the member starts again from its last finished round.
 DEATHS = (RayActorError, OutOfMemoryError, ObjectLostError, NodeDiedError, WorkerCrashedError)
+_CONNECT = 10.0  # seconds for a cluster's address to answer
 _TICK = 1.0  # seconds between looks, so that Ctrl-C is heard
 PATIENCE = 300.0  # seconds to wait for the first worker
 AUTOSCALING_PATIENCE = 1800.0  # the same, where a node has to be found and set up first
@@ -66,6 +68,7 @@ class Connection:
             n_bytes: size of the data, for the object store of a private Ray.
 
         Raises:
+            ParameterError: nothing answers at the address.
             RunError: there is no cluster at the address.
         """
         os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")  # workers keep the folder that relative paths are from
@@ -77,6 +80,7 @@ class Connection:
         token = Path.home() / ".ray" / "auth_token"
         had_token = token.exists()
         quiet = {"log_to_driver": False, "logging_level": "error"}
+        _reach(address)
         try:
             if address:
                 context = ray.init(address=address, **quiet)
@@ -165,6 +169,7 @@ class RayPool:
             n_bytes: size of the data, for the object store of a private Ray.
 
         Raises:
+            ParameterError: nothing answers at the address.
             RunError: there is no cluster at the address.
         """
         if self._ray.open(n_bytes):
@@ -436,6 +441,26 @@ def _check_options(cpus: int, gpus: float, num_cpus: int | None, retries: int) -
     faults += cluster_faults(num_cpus, retries)
     if faults:
         raise ParameterError(faults)
+
+
+def _reach(address: str | None) -> None:
+    """Look whether something answers at an address; Ray itself would wait there for many minutes.
+
+    Raises:
+        ParameterError: nothing does.
+    """
+    host, _, port = (address or "").rpartition("//")[2].rpartition(":")
+    if not host or not port.isdecimal():
+        return  # none, or "auto", which Ray knows of
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT).close()
+    except (OSError, OverflowError) as error:
+        raise ParameterError(
+            [
+                f"address={address!r} cannot be used: nothing answers there ({error}). Give the address of a Ray "
+                f"cluster that runs (`ray status` shows whether it does), or leave it out for a Ray on this machine."
+            ]
+        ) from error
 
 
 def cluster_faults(num_cpus: int | None, retries: int) -> list[str]:
