@@ -237,6 +237,8 @@ def _pool_faults(options: PoolOptions) -> list[str]:
         return []
     given = f"workers_per_member={workers} cannot be used with"
     faults = []
+    if options.autoscaling:
+        faults.append(f"{given} autoscaling=true: it takes the nodes that are there. Leave autoscaling out.")
     if options.kind == "local":
         faults.append(f"{given} kind='local', which has one process. Use kind=ray, or workers_per_member=1.")
     if cpus % workers:

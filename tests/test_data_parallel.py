@@ -290,6 +290,7 @@ def test_a_method_that_cannot_train_in_a_team_is_refused(blobs, tmp_path):
         ([], "cpus_per_member=1: .*Give cpus_per_member=2"),
         (["cpus_per_member=2", "gpus_per_member=1"], "gpus_per_member=1: .*Give gpus_per_member=2 or 0"),
         (["cpus_per_member=2", "kind=local"], "kind='local', which has one process. Use kind=ray"),
+        (["cpus_per_member=2", "autoscaling=true"], "autoscaling=true: it takes the nodes that are there"),
         (["workers_per_member=0"], "workers_per_member=0"),
     ],
 )
