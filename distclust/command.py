@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NoReturn
 
 from distclust.errors import DistclustError, InputError
@@ -34,6 +36,20 @@ def exit_code(command: Callable[[], int], interrupted: Callable[[], str]) -> int
     except KeyboardInterrupt:
         print(f"distclust: {interrupted()}", file=sys.stderr)
         return INTERRUPTED
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Let SIGTERM end the run as Ctrl-C does."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def whole_number(name: str, word: str, least: int) -> int:

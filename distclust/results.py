@@ -15,19 +15,75 @@ from typing import Any, cast
 import numpy as np
 
 from distclust import metrics
-from distclust.contracts import Agreement, Dataset, MemberOutput, Round, Status
-from distclust.distributed.checkpoint import LocalFolder, narrowed, pack, unpack
+from distclust.contracts import Agreement, Array, Dataset, MemberOutput, Round, Status
+from distclust.distributed.checkpoint import narrowed, pack, storage, unpack
 from distclust.errors import RunError, RunFolderError
-from distclust.methods.base import EnsembleClusterer
+from distclust.methods.base import EnsembleClusterer, in_blocks
 from distclust.methods.saved import save_model
 from distclust.seeding import generator
 
 _SPEC, _ROUNDS, _LABELS, _METRICS = "spec.yaml", "rounds.jsonl", "labels.parquet", "metrics.json"
 _LAST = "last-round.safetensors"
 _RELIABILITY_POINTS = 2_000
+_SILHOUETTE_POINTS = 2_000
 
 
-class RunFolder:
+class Record:
+    """What is stored of a run while it goes on, on a disk or behind a URI: rounds.jsonl and members/ (checkpoints).
+
+    Args:
+        where: folder, or URI that pyarrow's filesystems reach.
+    """
+
+    def __init__(self, where: str | Path) -> None:
+        self.where = str(where) if "://" in str(where) else str(Path(where).absolute())
+
+    @property
+    def members(self) -> str:
+        """Where the members' checkpoints go."""
+        return f"{self.where}/members"
+
+    def store(self, round: Round, line: dict[str, Any] | None = None) -> None:
+        """Store a round, so that the run can be resumed after it.
+
+        Args:
+            round: its labels.
+            line: what rounds.jsonl says of it; None = its label-free figures.
+        """
+        lines = [json.dumps(one) for one in self.rounds()[: round.index]]
+        lines.append(json.dumps(_finite(described(round) if line is None else line)))
+        self.write(_ROUNDS, ("\n".join(lines) + "\n").encode())
+        storage(self.members).write(_LAST, pack(_plain(round)))
+
+    def last_round(self) -> Round | None:
+        """Return the last round that was stored; None before the first."""
+        data = storage(self.members).read(_LAST)
+        return None if data is None else _round(unpack(data))
+
+    def rounds(self) -> list[dict[str, Any]]:
+        """Return what rounds.jsonl says, a mapping a round."""
+        return [json.loads(line) for line in (self.read(_ROUNDS) or b"").splitlines()]
+
+    def store_labels(self, round: Round) -> None:
+        """Write labels.parquet."""
+        self.write(_LABELS, _parquet(round))
+
+    def forget_members(self) -> None:
+        """Delete the members' checkpoints and the last round's labels: the run cannot be resumed any more."""
+        folder = storage(self.members)
+        for name in folder.names():
+            folder.delete(name)
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a file whole or not at all."""
+        storage(self.where).write(name, data)
+
+    def read(self, name: str) -> bytes | None:
+        """Return a file's content, None if there is no such file."""
+        return storage(self.where).read(name)
+
+
+class RunFolder(Record):
     """A run's folder.
 
     Files: spec.yaml (everything needed to run it again), rounds.jsonl (a line a round), labels.parquet (index, label,
@@ -39,6 +95,7 @@ class RunFolder:
     """
 
     def __init__(self, path: str | Path) -> None:
+        super().__init__(path)
         self.path = Path(path)
         self._writer: Any = None  # of TensorBoard's events, one file a process
 
@@ -61,7 +118,7 @@ class RunFolder:
             )
         there = folder.path.exists()
         try:
-            folder._files().write(_SPEC, spec.encode())
+            folder.write(_SPEC, spec.encode())
         except RunFolderError:
             if not there:
                 folder.discard()
@@ -90,11 +147,6 @@ class RunFolder:
         """Whether the run went to its end."""
         return (self.path / _METRICS).is_file()
 
-    @property
-    def members(self) -> str:
-        """Where the members' checkpoints go."""
-        return str((self.path / "members").absolute())
-
     def discard(self) -> None:
         """Delete the folder of a run that never began."""
         shutil.rmtree(self.path, ignore_errors=True)
@@ -105,18 +157,10 @@ class RunFolder:
             self._writer.close()
             self._writer = None
 
-    def store(self, round: Round) -> None:
-        """Store a round, so that the run can be resumed after it."""
-        lines = self._lines()[: round.index]
-        lines.append(json.dumps(described(round)))
-        self._files().write(_ROUNDS, ("\n".join(lines) + "\n").encode())
-        LocalFolder(Path(self.members)).write(_LAST, pack(_plain(round)))
+    def store(self, round: Round, line: dict[str, Any] | None = None) -> None:
+        """Store a round, so that the run can be resumed after it, and show it in TensorBoard; see `Record`."""
+        super().store(round, line)
         self._to_tensorboard(round)
-
-    def last_round(self) -> Round | None:
-        """Return the last round that was stored; None before the first."""
-        data = LocalFolder(Path(self.members)).read(_LAST)
-        return None if data is None else _round(unpack(data))
 
     def finish(self, model: EnsembleClusterer, data: Dataset) -> dict[str, Any]:
         """Write labels, model and metrics, and return the metrics.
@@ -125,21 +169,14 @@ class RunFolder:
             model: fitted.
             data: what it was fitted on; the true classes, if there are any, are read here and nowhere before.
         """
-        self._files().write(_LABELS, _parquet(model.last_round_))
+        self.store_labels(model.last_round_)
         if not (self.path / "model").exists():
             save_model(model, self.path / "model")
         found = measured(model.last_round_, data, int(model.names_.shape[1]))
         if found["with_truth"] is not None:
             found["with_truth"]["reliability"] = reliability(model, data)
-        self._files().write(_METRICS, (json.dumps(_finite(found), indent=1) + "\n").encode())
+        self.write(_METRICS, (json.dumps(_finite(found), indent=1) + "\n").encode())
         return found
-
-    def _files(self) -> LocalFolder:
-        return LocalFolder(self.path)
-
-    def _lines(self) -> list[str]:
-        path = self.path / _ROUNDS
-        return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
 
     def _to_tensorboard(self, round: Round) -> None:
         # Event by event: SummaryWriter hands them to a thread over a queue, and a thread that died would block the run.
@@ -226,6 +263,110 @@ def reliability(model: EnsembleClusterer, data: Dataset) -> dict[str, Any] | Non
         error = metrics.expected_calibration_error(bins)
         found[name] = {"expected_calibration_error": error, "bins": [asdict(b) for b in bins]}
     return found
+
+
+def figures(round: Round, data: Dataset, n_clusters: int) -> dict[str, float]:
+    """Return a round's figures by plain names, those with true classes under names that begin with "oracle_".
+
+    Args:
+        round: its outputs and agreement.
+        data: with its true classes, if there are any.
+        n_clusters: number of clusters.
+
+    Returns:
+        voters and collapsed (numbers of members), seconds, stability (nan with fewer than two voters), agreed,
+        agreement, effective_clusters, largest_cluster, unlabelled; with true classes oracle_acc, oracle_nmi, oracle_ari
+        and oracle_kl_star of the consensus, oracle_agreed_acc, oracle_members_acc (their mean).
+    """
+    found = measured(round, data, n_clusters)
+    free, truth = found["label_free"], found["with_truth"]
+    plain = {name: value for name, value in free.items() if isinstance(value, int | float) and name != "round"}
+    plain["collapsed"] = sum(output.status == "collapsed" for output in round.outputs)
+    if truth:
+        plain |= {f"oracle_{name}": value for name, value in truth["consensus"].items()}
+        plain["oracle_agreed_acc"] = truth["agreed_points"]["acc"] if truth["agreed_points"] else math.nan
+        plain["oracle_members_acc"] = truth["members_mean"]["acc"] if truth["members_mean"] else math.nan
+    return plain
+
+
+def silhouette(model: EnsembleClusterer, x: Array) -> float:
+    """Return the silhouette of the consensus labels in the latents of the first member that has a vote.
+
+    Args:
+        model: fitted.
+        x: what it was fitted on. 2,000 points that have a label are looked at, drawn by the model's seed.
+
+    Returns:
+        -1 .. 1; nan where there are fewer than two clusters.
+    """
+    from sklearn.metrics import silhouette_score
+
+    known = np.flatnonzero(model.labels_ >= 0)
+    rows = np.sort(generator(model.random_state, "points of the silhouette").permutation(known)[:_SILHOUETTE_POINTS])
+    labels = model.labels_[rows]
+    if not 1 < len(np.unique(labels)) < len(rows):
+        return math.nan
+    return float(silhouette_score(_latents(model, x[rows]), labels))
+
+
+def probes(model: EnsembleClusterer, data: Dataset) -> dict[str, float]:
+    """Return the accuracies of a linear and a nearest-neighbour probe of the first voting member's latents.
+
+    Returns:
+        oracle_linear_probe and oracle_knn_probe; none without true classes or voting members.
+    """
+    if data.y is None or not model.last_round_.agreement.voters:
+        return {}
+    latents, seed = _latents(model, data.x), model.random_state
+    return {
+        "oracle_linear_probe": metrics.linear_probe(latents, data.y, seed),
+        "oracle_knn_probe": metrics.knn_probe(latents, data.y, seed),
+    }
+
+
+def soft_sizes(model: EnsembleClusterer, data: Dataset) -> dict[str, float]:
+    """Return what the soft assignments say of the clusters' sizes.
+
+    Returns:
+        hard_entropy, soft_entropy, hard_variance, soft_variance of `predict_proba`; with true classes
+        oracle_soft_kl_star.
+    """
+    probabilities = model.predict_proba(data.x)
+    if not probabilities.any():
+        return {}
+    found = {
+        "hard_entropy": metrics.hard_entropy(probabilities),
+        "soft_entropy": metrics.soft_entropy(probabilities),
+        "hard_variance": metrics.hard_variance(probabilities),
+        "soft_variance": metrics.soft_variance(probabilities),
+    }
+    if data.y is not None:
+        found["oracle_soft_kl_star"] = metrics.soft_kl_star(probabilities, data.y)
+    return found
+
+
+def sizes_by_class(round: Round, data: Dataset) -> dict[str, float]:
+    """Return the size of the cluster that is matched to each class: oracle_size_0, ...; none without true classes."""
+    from scipy.optimize import linear_sum_assignment
+
+    if data.y is None:
+        return {}
+    known = (data.y >= 0) & (round.agreement.labels >= 0)
+    table = metrics.contingency(round.agreement.labels[known], data.y[known])
+    clusters, classes = linear_sum_assignment(-table)
+    sizes = np.bincount(round.agreement.labels[round.agreement.labels >= 0], minlength=len(table))
+    return {f"oracle_size_{k}": float(sizes[c]) for c, k in sorted(zip(clusters, classes, strict=True), key=_second)}
+
+
+def _second(pair: tuple[int, int]) -> int:
+    return pair[1]
+
+
+def _latents(model: EnsembleClusterer, x: Array) -> Array:
+    """Return the latents (N, D) of the first voting member."""
+    voting = (m for m, o in zip(model.members_, model.last_round_.outputs, strict=True) if o.status == "voting")
+    member: Any = next(voting)
+    return in_blocks(member.transform, x)
 
 
 def _scalars(round: Round) -> dict[str, float]:

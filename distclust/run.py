@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distclust.command import INTERRUPTED, Parser, exit_code
+from distclust.command import INTERRUPTED, Parser, exit_code, interruptible
 from distclust.errors import InputError
+from distclust.sweep.command import COMMANDS
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,6 +31,11 @@ METHOD is one of:
   mice            mixture of contrastive experts, for images
   moco            momentum contrast and spherical k-means, its baseline, for images
 `python -m distclust.run METHOD --help` lists its parameters.
+
+Other commands, each with a --help of its own:
+  sweep FILE      a study of seeds and parameters on Ray Tune, and its tables
+  compare RUN     a sweep's numbers beside a paper's
+  table NAME      a paper's table, as published
 """
 _KEYS = """\
 key=value pairs are the method's parameters (n_members is 5 unless it or a file is given), and
@@ -57,6 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _command(words: list[str]) -> int:
+    if words and words[0] in COMMANDS:
+        return COMMANDS[words[0]](words[1:])
     arguments = _parser().parse_intermixed_args(words)
     if arguments.help:
         print(_help(arguments.words))
@@ -169,7 +175,7 @@ def _drain(
     pool: Pool | None = None
     begun = last is not None
     try:
-        with _interruptible():
+        with interruptible():
             try:
                 pool = spec.make_pool(folder.members, display.event)
                 with display:
@@ -200,20 +206,6 @@ def _drain(
         console.print(f"ended after {last.index + 1} rounds: the number of agreed points grows no more")
     _conclude(console, found, folder, method)
     return 0
-
-
-@contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
-    """Let SIGTERM end the run as Ctrl-C does."""
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _default_name(spec: Spec) -> str:

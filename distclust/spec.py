@@ -73,6 +73,18 @@ class Spec:
     dataset_options: Mapping[str, Any] = field(default_factory=dict)
     pool: PoolOptions = field(default_factory=PoolOptions)
 
+    @property
+    def title(self) -> str:
+        """What the dashboard calls it, as in "selective/usps/seed3"."""
+        return f"{self.method}/{Path(self.dataset).stem}/seed{self.parameters.get('random_state', 0)}"
+
+    @property
+    def n_members(self) -> int:
+        """Number of members of the ensemble."""
+        from distclust.methods import method_class
+
+        return int(self.parameters.get("n_members", declared(method_class(self.method))["n_members"].default))
+
     def to_yaml(self) -> str:
         """Return the specification as YAML that `read` understands."""
         given = {n: v for n, v in vars(self.pool).items() if v != declared(PoolOptions)[n].default}
@@ -82,7 +94,7 @@ class Spec:
             **self.parameters,
             **({"pool": given} if given else {}),
         }
-        return yaml.dump(_listed(nested), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+        return as_yaml(nested)
 
     def load(self) -> Dataset:
         """Return the dataset."""
@@ -159,8 +171,15 @@ class Spec:
             storage=where,
             retries=o.retries,
             autoscaling=o.autoscaling,
+            name=self.title,
             listener=listener,
         )
+
+
+def over(base: Mapping[str, Any], keys: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keys of a base changed by others; with another dataset the options of the earlier one go."""
+    kept = {k: v for k, v in base.items() if "dataset.name" not in keys or not k.startswith("dataset.")}
+    return kept | dict(keys)
 
 
 def read(config: str | Path | None = None, words: Sequence[str] = (), method: str | None = None) -> Spec:
@@ -177,23 +196,25 @@ def read(config: str | Path | None = None, words: Sequence[str] = (), method: st
         InputError: the file cannot be read, a word is no key=value, or a key or a pool option cannot be used.
     """
     flat: dict[str, Any] = dict(MAIN_JOB if config is None else BASE)
-    for later in ({} if config is None else _read_yaml(Path(config)), dict(_split(word) for word in words)):
-        found = _flattened(later)
-        if "dataset.name" in found:  # the options of an earlier dataset go with it
-            flat = {key: value for key, value in flat.items() if not key.startswith("dataset.")}
-        flat |= found
+    for later in ({} if config is None else read_yaml(Path(config)), dict(split_word(word) for word in words)):
+        flat = over(flat, flattened(later))
     if method is not None:
         flat["method"] = method
-    return _from_flat(flat)
+    return from_flat(flat)
 
 
 def with_pool(spec: Spec, words: Sequence[str]) -> Spec:
     """Return the specification with pool options changed by "pool.OPTION=value" words."""
-    changed = {key.removeprefix("pool."): value for key, value in map(_split, words)}
+    changed = {key.removeprefix("pool."): value for key, value in map(split_word, words)}
     return replace(spec, pool=_pool(vars(spec.pool) | changed))
 
 
-def _from_flat(flat: Mapping[str, Any]) -> Spec:
+def from_flat(flat: Mapping[str, Any]) -> Spec:
+    """Return the specification of keys without nesting: parameters, method, dataset, dataset.OPTION, pool.OPTION.
+
+    Raises:
+        ParameterError: a key or a pool option cannot be used, all faults together.
+    """
     faults: list[str] = []
     pool: dict[str, Any] = {}
     options: dict[str, Any] = {}
@@ -253,7 +274,17 @@ def _pool_faults(options: PoolOptions) -> list[str]:
     return faults
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def as_yaml(nested: Mapping[str, Any]) -> str:
+    """Return nested mappings as YAML that `read_yaml` understands."""
+    return yaml.dump(_listed(nested), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Return the content of a YAML file of key: value pairs.
+
+    Raises:
+        InputError: it cannot be read, or holds something else.
+    """
     try:
         found = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except (OSError, UnicodeDecodeError) as error:
@@ -265,7 +296,12 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return found
 
 
-def _split(word: str) -> tuple[str, Any]:
+def split_word(word: str) -> tuple[str, Any]:
+    """Return key and value of a "key=value" word, the value read as YAML.
+
+    Raises:
+        InputError: it is no such word.
+    """
     key, sign, value = word.partition("=")
     if not sign or not key:
         raise InputError(f"{word!r} cannot be used: after the method's name come key=value pairs, as in sigma=50.")
@@ -275,11 +311,12 @@ def _split(word: str) -> tuple[str, Any]:
         raise InputError(f"{word!r} cannot be used: {value!r} is not valid YAML. Put it in quotes.") from error
 
 
-def _flattened(nested: Mapping[str, Any]) -> dict[str, Any]:
+def flattened(nested: Mapping[str, Any]) -> dict[str, Any]:
+    """Return nested mappings as one, with keys like "dataset.n_samples"; the dataset's name as "dataset.name" too."""
     flat: dict[str, Any] = {}
     for key, value in nested.items():
         if isinstance(value, dict):
-            flat |= {f"{key}.{inner}": v for inner, v in _flattened(value).items()}
+            flat |= {f"{key}.{inner}": v for inner, v in flattened(value).items()}
         else:
             flat[key] = plain_value(value)
     if "dataset" in flat:

@@ -30,11 +30,11 @@ FLOORS = {
     "spec": 4,
     "results": 4,
     "published": 4,
-    "sweep": 5,
     "report": 5,
-    "run": 6,
+    "sweep": 6,
+    "run": 7,
 }
-RAY_FILES = {"distributed/ray_pool.py", "distributed/data_parallel.py", "sweep.py"}
+RAY_FILES = {"distributed/ray_pool.py", "distributed/data_parallel.py", "sweep/tune.py"}
 LATE_IMPORTS = {"umap", "hdbscan", "matplotlib", "torchvision", "tensorboardX"}  # imported where they are used
 
 

@@ -129,6 +129,9 @@ class RayPool:
         retries: how often a member is started again within a round after its process died, >= 0, before it is lost.
         autoscaling: ask for one worker a member, whatever the cluster has now, and wait for the nodes that its
             autoscaler adds; workers that it does not find room for are done without.
+        n_workers: workers at most, >= 1; None = one a member.
+        name: what the dashboard calls the members' rounds, as in "selective/usps/seed3" for
+            "selective/usps/seed3/member07".
         listener: called with an Event whenever a worker started, or a member finished, was restarted or was lost.
 
     Raises:
@@ -146,11 +149,15 @@ class RayPool:
         storage: str | Path | None = None,
         retries: int = 3,
         autoscaling: bool = False,
+        n_workers: int | None = None,
+        name: str = "distclust",
         listener: Listener | None = None,
     ) -> None:
         _check_options(cpus_per_member, gpus_per_member, num_cpus, retries)
         self.storage = None if storage is None else str(storage)
         self.listener = listener
+        self.name = name
+        self._most = n_workers
         self._share = {"num_cpus": cpus_per_member, "num_gpus": gpus_per_member}
         self._ray = Connection(address, num_cpus, dashboard)
         self._retries = retries
@@ -188,6 +195,7 @@ class RayPool:
         """
         self.connect()
         wanted = n_workers if self._autoscaling else min(n_workers, self._slots())
+        wanted = wanted if self._most is None else min(wanted, self._most)
         while len(self._workers) + len(self._starting) < wanted:
             self._start_worker()
 
@@ -242,7 +250,8 @@ class RayPool:
                 for worker in [w for w in self._workers if id(w) not in busy]:
                     if waiting:
                         task = _Task(worker, _preferred(worker, waiting), time.perf_counter())
-                        running[worker.actor.advance.remote(task.member, sent, round)] = task
+                        named = worker.actor.advance.options(name=f"{self.name}/member{task.member:02d}")
+                        running[named.remote(task.member, sent, round)] = task
                 self._await_worker(bool(running))
                 ready, _ = ray.wait([*running, *self._starting], timeout=_TICK)
                 for ref in ready:

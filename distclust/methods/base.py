@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Self
 
@@ -203,8 +203,13 @@ class EnsembleClusterer(ClusterMixin, BaseEstimator):
         return vote(np.stack(rows), self.agreement_threshold, self.names_.shape[1])
 
     def _probabilities(self, member: Member, x: Array) -> np.ndarray[Any, np.dtype[np.float64]]:
-        blocks = [member.predict_proba(torch.as_tensor(np.array(x[i : i + BLOCK]))) for i in range(0, len(x), BLOCK)]
-        return torch.cat(blocks).double().numpy()
+        return in_blocks(member.predict_proba, x).astype(np.float64)
+
+
+def in_blocks(function: Callable[[torch.Tensor], torch.Tensor], x: Array) -> Array:
+    """Return a function of all points (N, ...), of some of them at a time."""
+    blocks = [function(torch.as_tensor(np.array(x[i : i + BLOCK]))) for i in range(0, len(x), BLOCK)]
+    return torch.cat(blocks).numpy()
 
 
 def collapse(output: MemberOutput) -> MemberOutput:

@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
-from distclust.published.compare import Comparison, Ours, Published, compare, markdown, published
+from distclust.published.compare import (
+    Comparison,
+    Ours,
+    Published,
+    as_printed,
+    compare,
+    markdown,
+    published,
+    table,
+    table_names,
+)
 
-__all__ = ["Comparison", "Ours", "Published", "compare", "markdown", "published"]
+__all__ = ["Comparison", "Ours", "Published", "as_printed", "compare", "markdown", "published", "table", "table_names"]

@@ -115,6 +115,40 @@ def published(paper: str) -> list[Published]:
         return [_number(row) for row in csv.DictReader(file)]
 
 
+def table_names() -> list[str]:
+    """Return the names of all tables, as in "combination-1", paper by paper."""
+    return list(dict.fromkeys(_table_name(number) for paper in PAPERS for number in published(paper)))
+
+
+def table(name: str) -> list[Published]:
+    """Return the numbers of a table, in its order.
+
+    Args:
+        name: as in "combination-1", "combination-supplement-3", "mice-3-left".
+
+    Raises:
+        UnknownNameError: there is no such table.
+    """
+    found = [number for paper in PAPERS for number in published(paper) if _table_name(number) == name]
+    if not found:
+        raise UnknownNameError("table", name, table_names())
+    return found
+
+
+def as_printed(numbers: Sequence[Published]) -> str:
+    """Return a table's numbers in Markdown: a row a dataset, method and setting, a column a metric; then the notes."""
+    metrics = list(dict.fromkeys(number.metric for number in numbers))
+    rows: dict[tuple[str, str, str], dict[str, str]] = {}
+    for n in numbers:
+        rows.setdefault((n.dataset, n.method, n.setting), {})[n.metric] = _with_spread(n.mean, n.std)
+    kept = [at for at, _ in enumerate(("dataset", "method", "setting")) if any(row[at] for row in rows)]
+    head = [("dataset", "method", "setting")[at] for at in kept] + metrics
+    lines = [head, ["---"] * len(head)]
+    lines += [[row[at] for at in kept] + [cells.get(metric, "") for metric in metrics] for row, cells in rows.items()]
+    notes = [f"- {note}" for note in dict.fromkeys(number.note for number in numbers) if note]
+    return "\n".join(["| " + " | ".join(cells) + " |" for cells in lines] + (["", *notes] if notes else []))
+
+
 def compare(ours: Iterable[Ours], theirs: Iterable[Published]) -> list[Comparison]:
     """Return ours beside theirs, in their order, where dataset, method, setting and metric are the same.
 
@@ -141,6 +175,10 @@ def markdown(rows: Sequence[Comparison]) -> str:
             f"| {row.difference:+.2f} | {beyond} |"
         )
     return "\n".join(lines)
+
+
+def _table_name(number: Published) -> str:
+    return f"{number.paper}-{number.table}".replace(" ", "-")
 
 
 def _number(row: dict[str, str]) -> Published:

@@ -29,8 +29,6 @@ from distclust.seeding import generator, integer
 from distclust.spec import Spec
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from distclust.distributed.checkpoint import LocalFolder
     from distclust.methods.base import EnsembleClusterer
 
@@ -136,14 +134,14 @@ def _look(subject: Subject, index: int, state: State, labels: Labels | None) -> 
         labels: (N,) its own; None = those of its posterior.
     """
     from distclust.distributed.pool import threads
-    from distclust.methods.base import revived
+    from distclust.methods.base import in_blocks, revived
 
     method, x = subject.method, subject.x
     with threads(1):
         member: Any = revived(method.member(tuple(x.shape[1:]), index, subject.device), state)
-        latents = _read(member.transform, x[subject.rows])
+        latents = in_blocks(member.transform, x[subject.rows])
         try:
-            posterior = _read(member.predict_proba, x)
+            posterior = in_blocks(member.predict_proba, x)
         except RunError:  # selective pseudo-labels before their classifiers saw a target
             if labels is None:
                 raise
@@ -154,16 +152,6 @@ def _look(subject: Subject, index: int, state: State, labels: Labels | None) -> 
         assert posterior is not None
         labels = posterior.argmax(1)
     return Seen(None, None, "", latents, labels, None if posterior is None else posterior_counts(posterior))
-
-
-def _read(function: Callable[[Tensor], Tensor], x: Array) -> Array:
-    """Return a function of all points, block by block."""
-    import torch
-
-    from distclust.methods.base import BLOCK
-
-    blocks = [function(torch.as_tensor(np.array(x[i : i + BLOCK]))) for i in range(0, len(x), BLOCK)]
-    return torch.cat(blocks).numpy()
 
 
 # Where a member comes from: it is trained, or lies in a run's folder

@@ -1,0 +1,395 @@
+"""A study: a base specification, a space of what varies, and how to choose, from one YAML file."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from distclust.errors import InputError, ParameterError, UnknownNameError, unknown_name
+from distclust.parameters import check, declared, plain_value
+from distclust.seeding import generator
+from distclust.spec import BASE, PoolOptions, Spec, as_yaml, flattened, from_flat, over, read_yaml, split_word
+
+SEED = "random_state"
+LABEL_FREE = ("stability", "agreed", "agreement", "effective_clusters", "silhouette")
+ORACLES = ("oracle_acc", "oracle_nmi", "oracle_ari", "oracle_kl_star")
+TO_BE_SMALL = ("oracle_kl_star",)
+
+_LISTED = ("grid", "seeds", "cases")  # kinds of axes whose values are all tried
+_DRAWN = ("choice", "uniform", "log-uniform")  # kinds whose values are drawn
+_SECTIONS = ("space", "study", "size")
+# Keys that change what a round is, so that trials which differ in them cannot be compared round by round.
+_ROUND_KEYS = {"method", "dataset", "n_rounds", "n_epochs", "pretrain_epochs", "epochs", "encoder", "backbone"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyOptions:
+    """How a study is run and what it chooses by.
+
+    Args:
+        objective: what is to be great: "stability" (mean adjusted Rand index between members, or between seeds where a
+            trial has a single member), "agreed" (share of agreed points), "agreement", "effective_clusters",
+            "silhouette", or, with true labels in sight, "oracle_acc", "oracle_nmi", "oracle_ari", "oracle_kl_star" (to
+            be small).
+        n_trials: how often the axes that are drawn from are drawn, each time with all values of the others.
+        seed: of these draws.
+        search: "random" draws on its own, "optuna" by what earlier trials gave (needs the extra `optuna`).
+        scheduler: "none", or "asha", which ends trials early that are behind after a round.
+        workers: members of a trial that train at the same time.
+        concurrent: trials at the same time; None = as many as fit.
+        measures: what else to measure at the end of a trial: "silhouette" of the labels in the latents of a member,
+            "probes" (with true classes), "soft" (entropies, variances and KL* of the soft assignments), "sizes" of the
+            clusters by class (with true classes).
+        published: the table to compare with, as `table` names it; None = none.
+        published_method: its method, where no axis `method` says it.
+        published_setting: its setting, where no axis `setting` says it.
+    """
+
+    objective: Annotated[str, Field(description="what is to be great")] = "stability"
+    n_trials: Annotated[int, Field(ge=1, description="how often the drawn axes are drawn")] = 20
+    seed: Annotated[int, Field(ge=0, description="of the draws")] = 0
+    search: Annotated[Literal["random", "optuna"], Field(description="how values are drawn")] = "random"
+    scheduler: Annotated[Literal["none", "asha"], Field(description="what ends trials early")] = "none"
+    workers: Annotated[int, Field(ge=1, description="members of a trial at the same time")] = 1
+    concurrent: Annotated[Annotated[int, Field(ge=1)] | None, Field(description="trials at the same time")] = None
+    measures: Annotated[
+        tuple[Literal["silhouette", "probes", "soft", "sizes"], ...], Field(description="what else to measure")
+    ] = ("silhouette",)
+    published: Annotated[str | None, Field(description="table to compare with")] = None
+    published_method: Annotated[str | None, Field(description="its method")] = None
+    published_setting: Annotated[str | None, Field(description="its setting")] = None
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Something that varies.
+
+    Args:
+        name: a key of the specification, or any name where the values are cases.
+        kind: "grid", "seeds" (integers), "cases" (named sets of keys): all values are tried. "choice", "uniform" and
+            "log-uniform" (between two numbers): values are drawn.
+        values: those of grid, seeds and choice; the names of the cases; the two ends.
+        cases: name -> key -> value, for cases.
+    """
+
+    name: str
+    kind: str
+    values: tuple[Any, ...]
+    cases: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @property
+    def drawn(self) -> bool:
+        """Whether values are drawn."""
+        return self.kind in _DRAWN
+
+    def keys(self, value: Any) -> dict[str, Any]:
+        """Return the keys of the specification that a value of the axis sets."""
+        return dict(self.cases[value]) if self.kind == "cases" else flattened({self.name: value})
+
+    def draw(self, seed: int, index: int) -> Any:
+        """Return the value of a draw; the same for the same axis, seed and index."""
+        rng = generator(seed, f"axis {self.name}", round=index)
+        if self.kind == "choice":
+            return self.values[int(rng.integers(len(self.values)))]
+        low, high = self.values
+        if self.kind == "log-uniform":
+            return float(math.exp(rng.uniform(math.log(low), math.log(high))))
+        return float(rng.uniform(low, high))
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One run of a study.
+
+    Args:
+        name: tells it from all others of the study, fit for a file; the same for the same specification.
+        title: what the dashboards call it, as in "combination/usps/seed3".
+        spec: what runs.
+        values: axis -> value or name of the case, the seed among them.
+    """
+
+    name: str
+    title: str
+    spec: Spec
+    values: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Study:
+    """A base specification, the axes of what varies, and the options.
+
+    Args:
+        name: that of its file.
+        base: keys of the specification, without nesting.
+        axes: in the order of the tables.
+        options: see `StudyOptions`.
+    """
+
+    name: str
+    base: Mapping[str, Any]
+    axes: tuple[Axis, ...]
+    options: StudyOptions
+
+    @property
+    def pool(self) -> PoolOptions:
+        """Where trials run."""
+        return from_flat({**flattened(BASE), **{k: v for k, v in self.base.items() if k.startswith("pool.")}}).pool
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """The axes that tell settings apart, without the seed."""
+        return tuple(axis.name for axis in self.axes if axis.name != SEED)
+
+    def trial(self, values: Mapping[str, Any]) -> Trial:
+        """Return the trial at one value of every axis (axis -> value, or the name of a case).
+
+        Raises:
+            ParameterError: the keys do not make a specification, all faults together.
+        """
+        flat = dict(self.base)
+        for axis in self.axes:
+            flat |= axis.keys(values[axis.name])
+        spec = from_flat(flat)
+        told = replace(spec, pool=PoolOptions()).to_yaml()  # where it runs is no part of what it is
+        digest = hashlib.blake2b(told.encode(), digest_size=3).hexdigest()
+        seed = spec.parameters.get(SEED, 0)
+        named = [_word(values[name]) for name in self.shown]
+        what = [spec.method, Path(spec.dataset).stem]
+        title = "/".join([*what, *(word for word in named if word not in (*what, spec.dataset))])
+        slug = re.sub(r"[^a-z0-9.]+", "-", "-".join(named).lower()).strip("-.")[:60] or spec.method
+        return Trial(f"{slug}-seed{seed}-{digest}", f"{title}/seed{seed}", spec, dict(values))
+
+    def trials(self) -> list[Trial]:
+        """Return all trials that are known beforehand, each once; with search="optuna" none."""
+        if self.options.search == "optuna":
+            return []
+        drawn = [axis for axis in self.axes if axis.drawn]
+        draws = range(self.options.n_trials if drawn else 1)
+        listed = [axis for axis in self.axes if not axis.drawn]
+        found: dict[str, Trial] = {}
+        for *combination, index in itertools.product(*(axis.values for axis in listed), draws):
+            values = dict(zip((axis.name for axis in listed), combination, strict=True))
+            values |= {axis.name: axis.draw(self.options.seed, index) for axis in drawn}
+            trial = self.trial({axis.name: values[axis.name] for axis in self.axes})
+            found.setdefault(trial.name, trial)
+        return list(found.values())
+
+    def to_yaml(self) -> str:
+        """Return the study as YAML that `read_study` understands."""
+        options = {n: v for n, v in vars(self.options).items() if v != declared(StudyOptions)[n].default}
+        base = {k: v for k, v in self.base.items() if k != "dataset" or "dataset.name" not in self.base}
+        space = {a.name: {a.kind: a.cases if a.kind == "cases" else a.values} for a in self.axes}
+        return as_yaml({"name": self.name, **base, "space": space, **({"study": options} if options else {})})
+
+    def check(self) -> None:
+        """Check all that can be checked without the data.
+
+        Raises:
+            UnknownNameError: no such method.
+            ParameterError: all faults together.
+        """
+        faults = _option_faults(self)
+        for trial in self.samples():
+            try:
+                trial.spec.check()
+            except ParameterError as error:
+                faults += error.faults
+            except UnknownNameError as error:
+                faults.append(str(error))
+        faults = faults or _objective_faults(self)
+        if faults:
+            raise ParameterError(dict.fromkeys(faults))
+
+    def samples(self) -> list[Trial]:
+        """Return trials to check the study by: all that are known beforehand, or one."""
+        return self.trials() or [self.trial({axis.name: _any(axis) for axis in self.axes})]
+
+
+def read_study(path: str | Path, words: Sequence[str] = ()) -> Study:
+    """Return the study of a YAML file, changed by key=value words.
+
+    Beside the keys of a run the file has `space` (axis -> {kind: values}), `study` (see `StudyOptions`) and `size`
+    (name -> keys, space and study of that size). Words: `size=NAME`, `study.OPTION=...`, `space.AXIS={kind: values}`,
+    `AXIS=value` for one value of an axis (one of its cases by name), and any key of a run.
+
+    Args:
+        path: of the file.
+        words: "key=value", values in YAML.
+
+    Raises:
+        InputError: the file or a word cannot be used, all faults together.
+    """
+    found = read_yaml(Path(path))
+    given = dict(split_word(word) for word in words)
+    parts = [found, *_of_size(found, given.pop("size", None), Path(path))]
+    base: dict[str, Any] = flattened(BASE)
+    space: dict[str, Any] = {}
+    options: dict[str, Any] = {}
+    for part in parts:
+        base = over(base, flattened({k: v for k, v in part.items() if k not in (*_SECTIONS, "name")}))
+        space |= _section(part, "space", path)
+        options |= _section(part, "study", path)
+    space |= {k.removeprefix("space."): given.pop(k) for k in list(given) if k.startswith("space.")}
+    options |= {k.removeprefix("study."): given.pop(k) for k in list(given) if k.startswith("study.")}
+    axes, faults = _axes(space)
+    axes, keys, more = _fixed(axes, given)
+    try:
+        checked = StudyOptions(**check(StudyOptions, options, kind="study option"))
+    except ParameterError as error:
+        faults += [f"study: {fault}" for fault in error.faults]
+    if faults + more:
+        raise ParameterError(faults + more)
+    return Study(str(found.get("name", Path(path).stem)), over(base, keys), tuple(axes), checked)
+
+
+def _of_size(found: Mapping[str, Any], name: Any, path: Path) -> list[Mapping[str, Any]]:
+    """Return what a size changes, in a list; that of "full" where none is named and it is there."""
+    sizes = _section(found, "size", path)
+    if name is None:
+        return [_section(sizes, "full", path)] if "full" in sizes else []
+    if name not in sizes:
+        raise UnknownNameError("size", name, sizes, f"Sizes are the keys under `size:` in {path}.")
+    return [_section(sizes, name, path)]
+
+
+def _section(part: Mapping[str, Any], name: str, path: str | Path) -> dict[str, Any]:
+    section = part.get(name) or {}
+    if not isinstance(section, dict):
+        raise InputError(f"{name}: {section!r:.60} in {path} cannot be used: it must hold key: value pairs.")
+    return section
+
+
+def _axes(space: Mapping[str, Any]) -> tuple[list[Axis], list[str]]:
+    axes, faults = [], []
+    for name, given in space.items():
+        try:
+            axes.append(_axis(name, given))
+        except InputError as error:
+            faults.append(str(error))
+    return axes, faults
+
+
+def _axis(name: str, given: Any) -> Axis:
+    kinds = (*_LISTED, *_DRAWN)
+    if not isinstance(given, dict) or len(given) != 1:
+        raise InputError(
+            f"space.{name}={given!r} cannot be used: say how it varies, as in {name}: {{grid: [1, 2]}}; "
+            f"there are {', '.join(kinds)}."
+        )
+    ((kind, values),) = given.items()
+    if kind not in kinds:
+        raise InputError(f"space.{name}: {unknown_name('kind', kind, kinds)}")
+    if kind == "cases":
+        return _cases(name, values)
+    if kind == "seeds" and isinstance(values, int) and not isinstance(values, bool):
+        values = list(range(values))
+    if not isinstance(values, list | tuple) or not values:
+        raise InputError(f"space.{name}={given!r} cannot be used: {kind} takes a list of at least one value.")
+    if kind in ("uniform", "log-uniform"):
+        _check_ends(name, kind, values)
+    return Axis(name, kind, tuple(plain_value(value) for value in values))
+
+
+def _cases(name: str, given: Any) -> Axis:
+    if not isinstance(given, dict) or not given or not all(isinstance(v, dict | None) for v in given.values()):
+        raise InputError(
+            f"space.{name}={given!r:.80} cannot be used: cases are names with key: value pairs, as in "
+            f"{name}: {{cases: {{ours: {{support: greedy}}, none: {{support: none}}}}}}."
+        )
+    cases = {str(case): flattened(keys or {}) for case, keys in given.items()}
+    return Axis(name, "cases", tuple(cases), cases)
+
+
+def _check_ends(name: str, kind: str, values: Sequence[Any]) -> None:
+    numbers = all(isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) for v in values)
+    least = "0 < low < high" if kind == "log-uniform" else "low < high"
+    if not numbers or len(values) != 2 or not values[0] < values[1] or (kind == "log-uniform" and values[0] <= 0):
+        raise InputError(f"space.{name}={{{kind}: {list(values)}}} cannot be used: it takes [low, high], {least}.")
+
+
+def _fixed(axes: Sequence[Axis], given: Mapping[str, Any]) -> tuple[list[Axis], dict[str, Any], list[str]]:
+    """Return axes of which some are fixed by words, the keys that remain, and what is wrong."""
+    keys, faults, kept = flattened(given), [], []
+    for axis in axes:
+        if axis.name not in given:
+            kept.append(axis)
+            continue
+        value = given[axis.name]
+        if axis.kind != "cases":
+            continue  # the key takes its place
+        if str(value) in axis.cases:
+            kept.append(replace(axis, values=(str(value),), cases={str(value): axis.cases[str(value)]}))
+            keys = {key: v for key, v in keys.items() if key.partition(".")[0] != axis.name}
+        elif axis.name != "dataset":  # another dataset may take the place of all cases
+            faults.append(unknown_name(f"case of {axis.name}", value, axis.cases))
+    return kept, keys, faults
+
+
+def _option_faults(study: Study) -> list[str]:
+    """Return what is wrong between options and axes."""
+    faults = []
+    options, drawn = study.options, [axis for axis in study.axes if axis.drawn]
+    if options.objective not in (*LABEL_FREE, *ORACLES):
+        faults.append("study: " + unknown_name("objective", options.objective, (*LABEL_FREE, *ORACLES)))
+    if options.search == "optuna" and (len(drawn) < len(study.axes) or not drawn):
+        listed = ", ".join(axis.name for axis in study.axes if not axis.drawn) or "nothing"
+        faults.append(
+            f"study: search='optuna' cannot be used with axes whose values are listed ({listed}): write them as "
+            f"choice, or set them outside `space`."
+        )
+    varied = sorted({key for axis in study.axes for value in axis.values[:1] for key in axis.keys(value)} & _ROUND_KEYS)
+    if options.scheduler == "asha" and varied:
+        faults.append(
+            f"study: scheduler='asha' compares trials round by round and cannot be used where {', '.join(varied)} "
+            f"varies. Use scheduler: none, or fix it."
+        )
+    if options.objective == "silhouette" and ("silhouette" not in options.measures or options.scheduler == "asha"):
+        faults.append("study: objective='silhouette' needs it among `measures`, and scheduler: none.")
+    if study.pool.workers_per_member > 1:
+        faults.append("pool: workers_per_member cannot be used in a sweep. Leave it out, or run trials one by one.")
+    if study.pool.kind == "local" and (options.search == "optuna" or options.scheduler == "asha"):
+        faults.append("pool: kind='local' runs trials one after another, without search and scheduler. Use kind=ray.")
+    return faults
+
+
+def _objective_faults(study: Study) -> list[str]:
+    """Return what is wrong where stability has nothing to compare."""
+    single = [trial for trial in study.samples() if trial.spec.n_members < 2]
+    if study.options.objective != "stability" or not single:
+        return []
+    seeds = next((axis for axis in study.axes if axis.name == SEED), None)
+    alone = seeds is None or len(seeds.values) < 2
+    guided = study.options.scheduler != "none" or study.options.search != "random"
+    if not alone and not guided:
+        return []
+    return [
+        f"study: there is no objective: stability compares members, and a trial ({single[0].title}) has a single one"
+        + (". " if guided else " and no other seed. ")
+        + f"Give n_members=2 or more{'' if guided else ', or random_state: {seeds: 2}'}, or another objective: "
+        + f"{', '.join(LABEL_FREE[1:])}."
+    ]
+
+
+def _any(axis: Axis) -> Any:
+    return axis.draw(0, 0) if axis.drawn else axis.values[0]
+
+
+def _word(value: Any) -> str:
+    """Return a value as a short text for names."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def grouped(trials: Iterable[Trial], shown: Sequence[str]) -> dict[tuple[Any, ...], list[Trial]]:
+    """Return the trials by setting: the values of the axes `shown` -> the trials that differ in the seed alone."""
+    found: dict[tuple[Any, ...], list[Trial]] = {}
+    for trial in trials:
+        found.setdefault(tuple(trial.values[name] for name in shown), []).append(trial)
+    return found

@@ -1,0 +1,294 @@
+"""What a sweep found: a row a trial, a row a setting, as Markdown, csv and LaTeX, ours beside a paper's."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from distclust.contracts import Labels
+from distclust.metrics import stability
+from distclust.published.compare import Ours
+from distclust.sweep.study import SEED, Study, Trial, grouped
+from distclust.sweep.trial import Outcome, objective
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Ended = tuple[Trial, Outcome]
+
+# figure -> (heading, by what it is multiplied, digits); those with true classes come last
+COLUMNS = {
+    "seed_stability": ("stability of seeds", 1.0, 2),
+    "stability": ("stability of members", 1.0, 2),
+    "agreed": ("agreed %", 100.0, 1),
+    "effective_clusters": ("clusters in effect", 1.0, 1),
+    "silhouette": ("silhouette", 1.0, 2),
+    "hard_entropy": ("hard entropy", 1.0, 2),
+    "soft_entropy": ("soft entropy", 1.0, 2),
+    "hard_variance": ("hard variance", 1.0, 4),
+    "soft_variance": ("soft variance", 1.0, 4),
+    "seconds": ("seconds", 1.0, 0),
+    "oracle_acc": ("accuracy", 100.0, 1),
+    "oracle_nmi": ("NMI", 100.0, 1),
+    "oracle_ari": ("ARI", 100.0, 1),
+    "oracle_kl_star": ("KL*", 1.0, 2),
+    "oracle_soft_kl_star": ("soft KL*", 1.0, 2),
+    "oracle_linear_probe": ("linear probe", 100.0, 1),
+    "oracle_knn_probe": ("KNN probe", 100.0, 1),
+}
+# metric of a published table -> our figure
+_METRICS = {
+    "acc": "oracle_acc",
+    "nmi": "oracle_nmi",
+    "ari": "oracle_ari",
+    "kl*": "oracle_kl_star",
+    "kl": "oracle_kl_star",
+    "hard kl*": "oracle_kl_star",
+    "soft kl*": "oracle_soft_kl_star",
+    "hvar": "hard_variance",
+    "svar": "soft_variance",
+    "hent": "hard_entropy",
+    "sent": "soft_entropy",
+}
+_PROBES = {"probe=linear": "oracle_linear_probe", "probe=KNN": "oracle_knn_probe"}  # setting -> our figure
+
+
+@dataclass(frozen=True)
+class Setting:
+    """The trials that differ in the seed alone.
+
+    Args:
+        values: axis -> value, without the seed.
+        dataset: its name.
+        n_trials: number of trials.
+        n_ended: number of those that have figures.
+        collapsed: number of those whose members all collapsed.
+        means: figure -> mean over the trials that have it.
+        stds: figure -> standard deviation over them; none where there is a single one.
+        causes: why the others have no figures, each once.
+    """
+
+    values: Mapping[str, Any]
+    dataset: str
+    n_trials: int
+    n_ended: int
+    collapsed: int
+    means: Mapping[str, float]
+    stds: Mapping[str, float]
+    causes: tuple[str, ...]
+
+
+def trial_rows(study: Study, ended: Iterable[Ended]) -> list[dict[str, Any]]:
+    """Return a row a trial: its name, its axes, its seed, how it ended, and its figures."""
+    rows = []
+    for trial, outcome in ended:
+        axes = {name: _plain(trial.values[name]) for name in study.shown}
+        told = {"status": outcome.status, "cause": outcome.cause, "rounds": outcome.n_rounds}
+        rows.append(
+            {"trial": trial.name, "dataset": trial.spec.dataset, **axes, SEED: seed(trial), **told, **outcome.figures}
+        )
+    return rows
+
+
+def settings(study: Study, ended: Iterable[Ended], labels: Callable[[Trial], Labels | None]) -> list[Setting]:
+    """Return the settings of a study in the order of its axes.
+
+    Args:
+        study: the study.
+        ended: its trials that ended.
+        labels: a trial's consensus labels (N,); None where there are none.
+    """
+    outcomes = {trial.name: outcome for trial, outcome in ended}
+    trials = [trial for trial, _ in ended]
+    return [
+        _setting(dict(zip(study.shown, values, strict=True)), of_setting, outcomes, labels)
+        for values, of_setting in grouped(trials, study.shown).items()
+    ]
+
+
+def best(study: Study, found: Sequence[Setting]) -> list[Setting]:
+    """Return of each dataset the setting with the best mean of the objective."""
+    chosen = []
+    for dataset in dict.fromkeys(setting.dataset for setting in found):
+        there = [s for s in found if s.dataset == dataset and objective_of(study, s) is not None]
+        if len(there) > 1:
+            chosen.append(max(there, key=lambda setting: objective_of(study, setting) or 0.0))
+    return chosen
+
+
+def objective_of(study: Study, setting: Setting) -> float | None:
+    """Return the mean of the objective, the greater the better; None where no trial has it."""
+    name = study.options.objective
+    if name == "stability" and name not in setting.means:
+        name = "seed_stability"  # trials of a single member
+    return (
+        objective({study.options.objective: setting.means[name]}, study.options.objective)
+        if name in setting.means
+        else None
+    )
+
+
+def markdown(study: Study, found: Sequence[Setting]) -> str:
+    """Return the settings as a table in Markdown, the best by the objective in bold."""
+    head, rows = _cells(study, found)
+    chosen = [id(setting) for setting in best(study, found)]
+    lines = [head, ["---"] * len(head)]
+    for setting, cells in zip(found, rows, strict=True):
+        lines.append([f"**{cell}**" if id(setting) in chosen and cell else cell for cell in cells])
+    table = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |" for cells in lines)
+    return "\n\n".join([table, *_remarks(study, found)]) + "\n"
+
+
+def latex(study: Study, found: Sequence[Setting]) -> str:
+    """Return the settings as a LaTeX table for the package booktabs, the best by the objective in bold."""
+    head, rows = _cells(study, found)
+    chosen = [id(setting) for setting in best(study, found)]
+    shown = len(study.shown)
+    lines = [
+        rf"\begin{{tabular}}{{{'l' * shown}{'r' * (len(head) - shown)}}}",
+        r"\toprule",
+        " & ".join(map(_escaped, head)) + r" \\",
+        r"\midrule",
+    ]
+    for setting, cells in zip(found, rows, strict=True):
+        escaped = map(_escaped, cells)
+        strong = (rf"\textbf{{{cell}}}" if id(setting) in chosen and cell else cell for cell in escaped)
+        lines.append(" & ".join(strong) + r" \\")
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
+
+
+def comma_separated(study: Study, found: Sequence[Setting]) -> str:
+    """Return the settings as csv, mean and standard deviation of every figure in full."""
+    names = list(dict.fromkeys(name for setting in found for name in setting.means))
+    sink = io.StringIO()
+    writer = csv.writer(sink, lineterminator="\n")
+    columns = [column for name in names for column in (f"{name}_mean", f"{name}_std")]
+    writer.writerow([*study.shown, "dataset_name", "seeds", "ended", "collapsed", *columns])
+    for s in found:
+        cells = [value for name in names for value in (s.means.get(name, ""), s.stds.get(name, ""))]
+        axes = [_plain(s.values[name]) for name in study.shown]
+        writer.writerow([*axes, s.dataset, s.n_trials, s.n_ended, s.collapsed, *cells])
+    return sink.getvalue()
+
+
+def ours(study: Study, found: Sequence[Setting]) -> list[Ours]:
+    """Return the settings under the names of the study's published table."""
+    numbers = []
+    for setting in found:
+        dataset = str(setting.values.get("dataset", setting.dataset))
+        method = str(setting.values.get("method", study.options.published_method or ""))
+        of = str(setting.values.get("setting", study.options.published_setting or ""))
+        named = [(of, metric, figure) for metric, figure in _METRICS.items()]
+        named += [(probe, "acc", figure) for probe, figure in _PROBES.items()]
+        numbers += [
+            Ours(dataset, method, at, metric, setting.means[figure], setting.stds.get(figure), setting.n_ended)
+            for at, metric, figure in named
+            if figure in setting.means
+        ]
+    return numbers
+
+
+def frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Return rows as a frame that parquet takes: columns of mixed types as text."""
+    import pandas as pd
+
+    found = pd.DataFrame(list(rows))
+    for name in found.columns:
+        if found[name].dtype == object:
+            found[name] = found[name].map(lambda value: value if value is None or value != value else str(value))
+    return found
+
+
+def seed(trial: Trial) -> int:
+    """Return a trial's seed."""
+    return int(trial.spec.parameters.get(SEED, 0))
+
+
+def _setting(
+    values: dict[str, Any],
+    trials: Sequence[Trial],
+    outcomes: Mapping[str, Outcome],
+    labels: Callable[[Trial], Labels | None],
+) -> Setting:
+    ended = [(trial, outcomes[trial.name]) for trial in trials]
+    there = [outcome.figures for _, outcome in ended if outcome.figures]
+    means, stds = {}, {}
+    for name in dict.fromkeys(name for figures in there for name in figures):
+        numbers = [f[name] for f in there if name in f and not math.isnan(f[name])]
+        if numbers:
+            means[name] = float(np.mean(numbers))
+        if len(numbers) > 1:
+            stds[name] = float(np.std(numbers, ddof=1))
+    between = _between_seeds([labels(trial) for trial, outcome in ended if outcome.figures])
+    if between is not None:
+        means["seed_stability"] = between
+    collapsed = sum(figures.get("collapsed", 0) > 0 and figures.get("voters", 1) == 0 for figures in there)
+    causes = tuple(dict.fromkeys(f"{o.status}: {o.cause}" for _, o in ended if o.cause))
+    return Setting(values, trials[0].spec.dataset, len(trials), len(there), collapsed, means, stds, causes)
+
+
+def _between_seeds(labellings: Sequence[Labels | None]) -> float | None:
+    """Return the stability of the consensus labellings of several seeds; None where there is nothing to compare."""
+    there = [labels for labels in labellings if labels is not None]
+    if len(there) < 2 or len({len(labels) for labels in there}) > 1:
+        return None
+    found = stability(np.stack(there))
+    return None if math.isnan(found) else found
+
+
+def _cells(study: Study, found: Sequence[Setting]) -> tuple[list[str], list[list[str]]]:
+    names = [name for name in COLUMNS if any(name in setting.means for setting in found)]
+    collapsed = any(setting.collapsed for setting in found)
+    head = [*study.shown, "seeds", *(["collapsed"] if collapsed else []), *(COLUMNS[name][0] for name in names)]
+    rows = []
+    for s in found:
+        count = f"{s.n_ended}" if s.n_ended == s.n_trials else f"{s.n_ended} of {s.n_trials}"
+        cells = [shown(s.values[name]) for name in study.shown] + [count] + ([str(s.collapsed)] if collapsed else [])
+        rows.append(cells + [_spread(s, name) for name in names])
+    return head, rows
+
+
+def _spread(setting: Setting, name: str) -> str:
+    if name not in setting.means:
+        return ""
+    _, scale, digits = COLUMNS[name]
+    mean = f"{scale * setting.means[name]:.{digits}f}"
+    return f"{mean} ({scale * setting.stds[name]:.{digits}f})" if name in setting.stds else mean
+
+
+def _remarks(study: Study, found: Sequence[Setting]) -> list[str]:
+    lines = []
+    if any(setting.stds for setting in found):
+        lines.append("Mean (standard deviation) over seeds.")
+    if best(study, found):
+        by = "true labels, as the study asks for" if study.options.objective.startswith("oracle_") else "no true label"
+        lines.append(f"Bold: the best by {study.options.objective}, of each dataset; {by} chose it.")
+    if any(name.startswith("oracle_") for setting in found for name in setting.means):
+        lines.append(
+            "Accuracy, NMI, ARI, KL* and probes are computed from the true classes, which no training has seen."
+        )
+    for setting in found:
+        name = ", ".join(shown(value) for value in setting.values.values()) or setting.dataset
+        lines += [f"{name}: {cause}" for cause in setting.causes]
+    return lines
+
+
+def shown(value: Any) -> str:
+    """Return the value of an axis as tables show it."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, bool | int | float | str) else str(value)
+
+
+def _escaped(text: str) -> str:
+    for letter in "\\&%$#_{}":
+        text = text.replace(letter, r"\textbackslash " if letter == "\\" else f"\\{letter}")
+    return text
