@@ -7,7 +7,7 @@ import pytest
 
 from distclust import data
 from distclust.errors import UnknownNameError
-from distclust.published import Ours, compare, markdown, published
+from distclust.published import Ours, as_printed, compare, markdown, published, table, table_names
 from distclust.published.compare import PAPERS
 
 COUNTS = {  # (paper, table) -> rows x columns less what is missing
@@ -118,3 +118,31 @@ def test_shares_of_table_5_are_compared_as_shares():
     (row,) = compare([Ours(n.dataset, n.method, n.setting, n.metric, 0.5, 0.0, 2)], theirs)
     assert row.mean == 0.5
     assert row.difference == pytest.approx(0.5 - n.mean)
+
+
+def test_each_of_our_variants_stands_beside_the_same_number():
+    theirs = [n for n in published("combination") if n.table == "1" and n.metric == "acc"]
+    ours = [Ours("fashion-mnist", "SK", "", "acc", mean, 0.1, 5, variant) for mean, variant in [(0.6, "a"), (0.3, "b")]]
+    rows = compare(ours, theirs)
+    assert [(row.variant, row.mean) for row in rows] == [("a", 60.0), ("b", 30.0)]
+    shown = markdown(rows)
+    assert "| setting | variant | metric |" in shown
+    assert "| SK |  | a | acc | 60.00" in shown
+    widths = {line.count("|") for line in shown.splitlines()}
+    assert len(widths) == 1
+
+
+def test_tables_by_name():
+    assert {"combination-1", "combination-supplement-3", "selective-6", "mice-3-left", "entropy-6"} <= set(
+        table_names()
+    )
+    assert len(table("mice-4")) == 9
+    with pytest.raises(UnknownNameError, match="combination-1"):
+        table("combination-11")
+
+
+def test_a_table_as_printed():
+    shown = as_printed(table("mice-3-left"))
+    assert shown.splitlines()[0] == "| dataset | method | setting | acc |"
+    assert "| cifar100-20 | MiCE (Ours) | ablation=(2) A4 (Single output layer) |" in shown
+    assert as_printed(table("combination-1")).splitlines()[-1].startswith("- ")  # notes

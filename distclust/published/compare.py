@@ -68,6 +68,7 @@ class Ours:
         mean: accuracy, NMI and ARI in 0 .. 1.
         std: standard deviation over the seeds, None for a single one.
         n_seeds: number of seeds, >= 1.
+        variant: what else of ours stands beside the same number, in words; "" = nothing.
     """
 
     dataset: str
@@ -77,6 +78,7 @@ class Ours:
     mean: float
     std: float | None
     n_seeds: int
+    variant: str = ""
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,7 @@ class Comparison:
         n_seeds: number of our seeds.
         difference: ours less theirs.
         beyond_spreads: whether the difference is greater than either spread; None where one of them is not known.
+        variant: as in `Ours`.
     """
 
     theirs: Published
@@ -98,6 +101,7 @@ class Comparison:
     n_seeds: int
     difference: float
     beyond_spreads: bool | None
+    variant: str = ""
 
 
 def published(paper: str) -> list[Published]:
@@ -152,25 +156,29 @@ def as_printed(numbers: Sequence[Published]) -> str:
 def compare(ours: Iterable[Ours], theirs: Iterable[Published]) -> list[Comparison]:
     """Return ours beside theirs, in their order, where dataset, method, setting and metric are the same.
 
-    A number that stands in several tables is compared in each.
+    A number that stands in several tables is compared in each, and with each of our variants.
     """
-    known = {(o.dataset, o.method, o.setting, o.metric): o for o in ours}
-    pairs = [(t, known.get((t.dataset, t.method, t.setting, t.metric))) for t in theirs]
-    return [_beside(t, o) for t, o in pairs if o is not None]
+    known: dict[tuple[str, ...], list[Ours]] = {}
+    for o in ours:
+        known.setdefault((o.dataset, o.method, o.setting, o.metric), []).append(o)
+    return [_beside(t, o) for t in theirs for o in known.get((t.dataset, t.method, t.setting, t.metric), ())]
 
 
 def markdown(rows: Sequence[Comparison]) -> str:
     """Return comparisons as a table in Markdown."""
+    varied = any(row.variant for row in rows)
     lines = [
-        "| table | dataset | method | setting | metric | ours | seeds | published | difference | beyond both spreads |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        f"| table | dataset | method | setting |{' variant |' if varied else ''} metric | ours | seeds | published "
+        "| difference | beyond both spreads |",
+        "|---|---|---|---|---|---|---|---|---|---|" + ("---|" if varied else ""),
     ]
     for row in rows:
         t = row.theirs
+        variant = f"| {row.variant} " if varied else ""
         chosen = ", chosen with true labels" if t.chosen_with_truth else ""
         beyond = {True: "yes", False: "no", None: "a spread is missing"}[row.beyond_spreads]
         lines.append(
-            f"| {t.paper} {t.table} | {t.dataset} | {t.method} | {t.setting} | {t.metric} "
+            f"| {t.paper} {t.table} | {t.dataset} | {t.method} | {t.setting} {variant}| {t.metric} "
             f"| {_with_spread(row.mean, row.std)} | {row.n_seeds} | {_with_spread(t.mean, t.std)}{chosen} "
             f"| {row.difference:+.2f} | {beyond} |"
         )
@@ -200,7 +208,7 @@ def _beside(theirs: Published, ours: Ours) -> Comparison:
     difference = mean - theirs.mean
     known = std is not None and theirs.std is not None
     beyond = abs(difference) > max(std or 0.0, theirs.std or 0.0) if known else None
-    return Comparison(theirs, mean, std, ours.n_seeds, difference, beyond)
+    return Comparison(theirs, mean, std, ours.n_seeds, difference, beyond, ours.variant)
 
 
 def _with_spread(mean: float, std: float | None) -> str:

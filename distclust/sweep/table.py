@@ -184,10 +184,12 @@ def ours(study: Study, found: Sequence[Setting]) -> list[Ours]:
         dataset = str(setting.values.get("dataset", setting.dataset))
         method = str(setting.values.get("method", study.options.published_method or ""))
         of = str(setting.values.get("setting", study.options.published_setting or ""))
+        others = [name for name in setting.values if name not in ("dataset", "method", "setting")]
+        variant = ", ".join(f"{name} {shown(setting.values[name])}" for name in others)
         named = [(of, metric, figure) for metric, figure in _METRICS.items()]
         named += [(probe, "acc", figure) for probe, figure in _PROBES.items()]
         numbers += [
-            Ours(dataset, method, at, metric, setting.means[figure], setting.stds.get(figure), setting.n_ended)
+            Ours(dataset, method, at, metric, setting.means[figure], setting.stds.get(figure), setting.n_ended, variant)
             for at, metric, figure in named
             if figure in setting.means
         ]
