@@ -276,14 +276,16 @@ def figures(round: Round, data: Dataset, n_clusters: int) -> dict[str, float]:
     Returns:
         voters and collapsed (numbers of members), seconds, stability (nan with fewer than two voters), agreed,
         agreement, effective_clusters, largest_cluster, unlabelled; with true classes oracle_acc, oracle_nmi, oracle_ari
-        and oracle_kl_star of the consensus, oracle_agreed_acc, oracle_members_acc (their mean).
+        and oracle_kl_star of the consensus, or of a single member's own labels, oracle_agreed_acc, oracle_members_acc
+        (their mean).
     """
     found = measured(round, data, n_clusters)
     free, truth = found["label_free"], found["with_truth"]
     plain = {name: value for name, value in free.items() if isinstance(value, int | float) and name != "round"}
     plain["collapsed"] = sum(output.status == "collapsed" for output in round.outputs)
     if truth:
-        plain |= {f"oracle_{name}": value for name, value in truth["consensus"].items()}
+        alone = truth["members"][0] if len(truth["members"]) == 1 else None  # a single model that collapsed has no vote
+        plain |= {f"oracle_{name}": value for name, value in (alone or truth["consensus"]).items()}
         plain["oracle_agreed_acc"] = truth["agreed_points"]["acc"] if truth["agreed_points"] else math.nan
         plain["oracle_members_acc"] = truth["members_mean"]["acc"] if truth["members_mean"] else math.nan
     return plain

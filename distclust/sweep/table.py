@@ -69,6 +69,7 @@ class Setting:
         n_trials: number of trials.
         n_ended: number of those that have figures.
         collapsed: number of those whose members all collapsed.
+        objective: mean of the objective, the greater the better, the worst for a trial without it; None = unknown.
         means: figure -> mean over the trials that have it.
         stds: figure -> standard deviation over them; none where there is a single one.
         causes: why the others have no figures, each once.
@@ -79,6 +80,7 @@ class Setting:
     n_trials: int
     n_ended: int
     collapsed: int
+    objective: float | None
     means: Mapping[str, float]
     stds: Mapping[str, float]
     causes: tuple[str, ...]
@@ -96,7 +98,7 @@ def trial_rows(study: Study, ended: Iterable[Ended]) -> list[dict[str, Any]]:
     return rows
 
 
-def settings(study: Study, ended: Iterable[Ended], labels: Callable[[Trial], Labels | None]) -> list[Setting]:
+def settings(study: Study, ended: Sequence[Ended], labels: Callable[[Trial], Labels | None]) -> list[Setting]:
     """Return the settings of a study in the order of its axes.
 
     Args:
@@ -105,10 +107,10 @@ def settings(study: Study, ended: Iterable[Ended], labels: Callable[[Trial], Lab
         labels: a trial's consensus labels (N,); None where there are none.
     """
     outcomes = {trial.name: outcome for trial, outcome in ended}
-    trials = [trial for trial, _ in ended]
+    groups = grouped([trial for trial, _ in ended], study.shown)
     return [
-        _setting(dict(zip(study.shown, values, strict=True)), of_setting, outcomes, labels)
-        for values, of_setting in grouped(trials, study.shown).items()
+        _setting(study, dict(zip(study.shown, values, strict=True)), [(t, outcomes[t.name]) for t in trials], labels)
+        for values, trials in groups.items()
     ]
 
 
@@ -116,22 +118,10 @@ def best(study: Study, found: Sequence[Setting]) -> list[Setting]:
     """Return of each dataset the setting with the best mean of the objective."""
     chosen = []
     for dataset in dict.fromkeys(setting.dataset for setting in found):
-        there = [s for s in found if s.dataset == dataset and objective_of(study, s) is not None]
-        if len(there) > 1:
-            chosen.append(max(there, key=lambda setting: objective_of(study, setting) or 0.0))
+        known = [(s.objective, s) for s in found if s.dataset == dataset and s.objective is not None]
+        if len(known) > 1:
+            chosen.append(max(known, key=lambda pair: pair[0])[1])
     return chosen
-
-
-def objective_of(study: Study, setting: Setting) -> float | None:
-    """Return the mean of the objective, the greater the better; None where no trial has it."""
-    name = study.options.objective
-    if name == "stability" and name not in setting.means:
-        name = "seed_stability"  # trials of a single member
-    return (
-        objective({study.options.objective: setting.means[name]}, study.options.objective)
-        if name in setting.means
-        else None
-    )
 
 
 def markdown(study: Study, found: Sequence[Setting]) -> str:
@@ -213,12 +203,8 @@ def seed(trial: Trial) -> int:
 
 
 def _setting(
-    values: dict[str, Any],
-    trials: Sequence[Trial],
-    outcomes: Mapping[str, Outcome],
-    labels: Callable[[Trial], Labels | None],
+    study: Study, values: dict[str, Any], ended: Sequence[Ended], labels: Callable[[Trial], Labels | None]
 ) -> Setting:
-    ended = [(trial, outcomes[trial.name]) for trial in trials]
     there = [outcome.figures for _, outcome in ended if outcome.figures]
     means, stds = {}, {}
     for name in dict.fromkeys(name for figures in there for name in figures):
@@ -227,21 +213,41 @@ def _setting(
             means[name] = float(np.mean(numbers))
         if len(numbers) > 1:
             stds[name] = float(np.std(numbers, ddof=1))
-    between = _between_seeds([labels(trial) for trial, outcome in ended if outcome.figures])
-    if between is not None:
+    if (between := _between_seeds([labels(trial) for trial, outcome in ended if outcome.figures])) is not None:
         means["seed_stability"] = between
-    collapsed = sum(figures.get("collapsed", 0) > 0 and figures.get("voters", 1) == 0 for figures in there)
-    causes = tuple(dict.fromkeys(f"{o.status}: {o.cause}" for _, o in ended if o.cause))
-    return Setting(values, trials[0].spec.dataset, len(trials), len(there), collapsed, means, stds, causes)
+    return Setting(
+        values,
+        ended[0][0].spec.dataset,
+        len(ended),
+        len(there),
+        sum(figures["voters"] == 0 for figures in there),
+        _objective(study, ended, means),
+        means,
+        stds,
+        tuple(dict.fromkeys(f"{outcome.status}: {outcome.cause}" for _, outcome in ended if outcome.cause)),
+    )
+
+
+def _objective(study: Study, ended: Sequence[Ended], means: Mapping[str, float]) -> float | None:
+    """Return the mean of the objective over trials; trials of a single member are stable from seed to seed, or not."""
+    name = study.options.objective
+    if name == "stability" and all(trial.spec.n_members == 1 for trial, _ in ended):
+        return means.get("seed_stability")
+    found = [objective(outcome.figures, name) for _, outcome in ended if outcome.status in ("finished", "stopped")]
+    return float(np.mean(found)) if found else None
 
 
 def _between_seeds(labellings: Sequence[Labels | None]) -> float | None:
-    """Return the stability of the consensus labellings of several seeds; None where there is nothing to compare."""
+    """Return the stability of the consensus labellings of several seeds; None where there is nothing to compare.
+
+    As among members, pairs of which one collapsed count 0.
+    """
     there = [labels for labels in labellings if labels is not None]
     if len(there) < 2 or len({len(labels) for labels in there}) > 1:
         return None
     found = stability(np.stack(there))
-    return None if math.isnan(found) else found
+    alive = sum(bool((labels >= 0).any()) for labels in there)
+    return 0.0 if math.isnan(found) else found * math.comb(alive, 2) / math.comb(len(there), 2)
 
 
 def _cells(study: Study, found: Sequence[Setting]) -> tuple[list[str], list[list[str]]]:

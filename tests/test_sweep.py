@@ -1,0 +1,259 @@
+"""A sweep in this process, end to end: its folder, its tables, going on after a break, and what it refuses."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from distclust import CombinationAssignment, LocalPool, load
+from distclust.contracts import Dataset
+from distclust.errors import DataError, ParameterError, RunFolderError
+from distclust.results import Record
+from distclust.sweep import SweepFolder, driver, read_study, sweep, trial
+
+SMALL = {
+    "method": "combination",
+    "dataset": {"name": "digits", "n_samples": 300},
+    "n_epochs": 2,
+    "n_rounds": 2,
+    "n_members": 2,
+    "pool": {"kind": "local"},
+    "space": {"support": {"grid": ["greedy", "none"]}, "random_state": {"seeds": 2}},
+}
+
+
+@pytest.fixture
+def make(tmp_path):
+    def folder(name="sweep", **changes):
+        path = tmp_path / "small.yaml"
+        path.write_text(yaml.safe_dump({**SMALL, **changes}, sort_keys=False))
+        return SweepFolder.create(tmp_path / name, read_study(path))
+
+    return folder
+
+
+def tables(folder):
+    """The tables without the seconds, which are never the same."""
+    found = pd.read_parquet(folder.path / "trials.parquet").drop(columns="seconds")
+    rounds = pd.read_parquet(folder.path / "rounds.parquet").drop(columns="seconds")
+    return found, rounds
+
+
+def test_a_sweep_and_its_folder(make):
+    folder, seen = make(), []
+    found = sweep(folder, lambda trial, outcome: seen.append((trial.name, outcome.status)))
+    assert [status for _, status in seen] == ["finished"] * 4
+    assert [setting.values["support"] for setting in found] == ["greedy", "none"]
+    trials, rounds = tables(folder)
+    assert list(trials["trial"]) == [name for name, _ in seen]
+    assert list(trials["random_state"]) == [0, 1, 0, 1]
+    assert len(rounds) == 8
+    assert {"stability", "agreed", "silhouette", "oracle_acc", "effective_clusters"} <= set(trials.columns)
+    for name in ("table.md", "table.csv", "table.tex", "best.yaml", "study.yaml"):
+        assert (folder.path / name).stat().st_size
+    for name, _ in seen:
+        assert not any((folder.path / "trials" / name / "members").iterdir())  # checkpoints are not kept
+
+
+def test_the_labels_are_those_of_a_plain_run(make):
+    folder = make()
+    sweep(folder)
+    data = load("digits", n_samples=300)
+    for one in folder.study.trials():
+        model = CombinationAssignment(n_clusters=10, **one.spec.parameters).fit(data.x, pool=LocalPool())
+        assert np.array_equal(folder.labels(one), model.labels_)
+
+
+def test_the_best_can_be_run_again(make):
+    from distclust.run import main
+
+    folder = make()
+    sweep(folder)
+    out = folder.path.parent / "run"
+    assert main(["--config", str(folder.path / "best.yaml"), "pool.kind=local", "--out", str(out)]) == 0
+    chosen = yaml.safe_load((folder.path / "best.yaml").read_text())["support"]
+    one = next(t for t in folder.study.trials() if t.values == {"support": chosen, "random_state": 0})
+    assert np.array_equal(pd.read_parquet(out / "labels.parquet")["label"], folder.labels(one))
+
+
+class Break(Exception):
+    """Stands for a process that dies."""
+
+
+def test_a_sweep_that_broke_off_goes_on_and_runs_nothing_twice(make, monkeypatch):
+    whole = make("whole")
+    sweep(whole)
+    folder, store, count = make("broken"), Record.store, []
+
+    def dies(record, *arguments):
+        store(record, *arguments)
+        count.append(record.where)
+        if len(count) == 3:
+            raise KeyboardInterrupt  # in the first round of the second trial
+
+    monkeypatch.setattr(Record, "store", dies)
+    with pytest.raises(KeyboardInterrupt):
+        sweep(folder)
+    assert [outcome.status for _, outcome in folder.known()] == ["finished"]
+    sweep(SweepFolder.open(folder.path))
+    assert len(count) == 8  # four trials of two rounds, each once
+    for ours, theirs in zip(tables(folder), tables(whole), strict=True):
+        pd.testing.assert_frame_equal(ours, theirs)
+
+
+def test_a_finished_sweep_loads_no_data_again(make, monkeypatch):
+    folder = make()
+    before = sweep(folder)
+    monkeypatch.setattr(driver, "loaded", lambda trials: pytest.fail("loaded") if trials else ({}, {}))
+    assert [s.means for s in sweep(SweepFolder.open(folder.path))] == [s.means for s in before]
+
+
+def test_true_labels_do_not_reach_training(make, monkeypatch):
+    from distclust.spec import Spec
+
+    plain, blind = make("plain"), make("blind")
+    sweep(plain)
+    read = Spec.load
+
+    def scrambled(spec):
+        data = read(spec)
+        return Dataset(data.name, data.x, data.y[::-1].copy(), data.n_clusters, data.value_range)
+
+    monkeypatch.setattr(Spec, "load", scrambled)
+    sweep(blind)
+    for one in plain.study.trials():
+        assert np.array_equal(plain.labels(one), blind.labels(one))
+    label_free = ["stability", "agreed", "effective_clusters", "silhouette"]
+    assert tables(plain)[0][label_free].equals(tables(blind)[0][label_free])
+    assert not tables(plain)[0]["oracle_acc"].equals(tables(blind)[0]["oracle_acc"])
+
+
+def test_data_without_classes(make, tmp_path):
+    np.save(tmp_path / "mine.npy", load("digits", n_samples=300).x)
+    folder = make(dataset=str(tmp_path / "mine.npy"), n_clusters=10)
+    sweep(folder)
+    assert not [name for name in tables(folder)[0].columns if name.startswith("oracle_")]
+    assert "true classes" not in (folder.path / "table.md").read_text()
+
+
+def test_missing_data_is_a_row_with_its_reason(make, tmp_path):
+    space = {"dataset": {"grid": ["digits", str(tmp_path / "absent.npy")]}}
+    folder, seen = make(dataset=None, space=space, n_clusters=10), []
+    sweep(folder, lambda trial, outcome: seen.append(outcome.status))
+    assert sorted(seen) == ["finished", "missing"]
+    assert "missing: " in (folder.path / "table.md").read_text()
+    assert "absent.npy" in tables(folder)[0]["cause"][1]
+
+
+def test_a_sweep_whose_data_is_all_missing_is_refused(make, tmp_path):
+    with pytest.raises(DataError, match="no dataset of the study can be had"):
+        sweep(make(dataset=str(tmp_path / "absent.npy"), n_clusters=10))
+
+
+def test_faults_that_show_against_the_data_are_found_before_anything_runs(make):
+    folder = make(space={"n_clusters": {"grid": [10, 301, 302]}})
+    with pytest.raises(ParameterError) as caught:
+        sweep(folder)
+    assert len(caught.value.faults) == 2
+    assert not (folder.path / "trials").exists()
+
+
+def test_a_trial_that_fails_is_a_row_and_the_others_go_on(make, monkeypatch):
+    advance = LocalPool.advance
+
+    def fails(pool, agreed, round):
+        if pool.job.method.support == "none":
+            raise MemoryError("no room")
+        return advance(pool, agreed, round)
+
+    monkeypatch.setattr(LocalPool, "advance", fails)
+    folder = make()
+    sweep(folder)
+    assert list(tables(folder)[0]["status"]) == ["finished"] * 2 + ["failed"] * 2
+    assert "none: failed: MemoryError: no room" in (folder.path / "table.md").read_text()
+    monkeypatch.setattr(LocalPool, "advance", advance)
+    sweep(SweepFolder.open(folder.path))  # the cause is gone: failed trials are tried again
+    assert list(tables(folder)[0]["status"]) == ["finished"] * 4
+
+
+def test_a_full_disk_ends_the_whole_sweep(make, monkeypatch):
+    def full(record, *arguments):
+        raise RunFolderError(f"cannot write to {record.where}; make room there.")
+
+    monkeypatch.setattr(Record, "store", full)
+    folder = make()
+    with pytest.raises(RunFolderError, match="make room there"):
+        sweep(folder)
+    assert folder.known() == []
+
+
+def test_an_outcome_that_cannot_be_read_is_named(make):
+    folder = make()
+    one = folder.study.trials()[0]
+    folder.record(one).mkdir(parents=True)
+    (folder.record(one) / "outcome.json").write_text("{}")
+    with pytest.raises(RunFolderError, match=r"outcome.json cannot be read .*; delete it to run the trial again"):
+        sweep(folder)
+
+
+def test_a_sweep_resumed_after_its_last_round_was_stored(make, monkeypatch):
+    """The process died between the last round and the outcome."""
+    folder = make()
+    monkeypatch.setattr(trial, "_finished", lambda *arguments: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        sweep(folder)
+    monkeypatch.undo()
+    sweep(SweepFolder.open(folder.path))
+    whole = make("whole")
+    sweep(whole)
+    for ours, theirs in zip(tables(folder), tables(whole), strict=True):
+        pd.testing.assert_frame_equal(ours, theirs)
+
+
+def test_all_measures(make):
+    folder = make(study={"measures": ["silhouette", "probes", "soft", "sizes"]}, space={}, n_members=2)
+    sweep(folder)
+    row = tables(folder)[0].iloc[0]
+    assert 0.5 < row["oracle_linear_probe"] <= 1
+    assert 0.5 < row["oracle_knn_probe"] <= 1
+    assert row["oracle_soft_kl_star"] >= 0
+    assert {"hard_entropy", "soft_entropy", "hard_variance", "soft_variance"} <= set(row.index)
+    assert sum(row[f"oracle_size_{k}"] for k in range(10)) == 300
+    one = folder.study.trials()[0]
+    sizes = sorted(np.bincount(folder.labels(one), minlength=10))
+    assert sorted(row[f"oracle_size_{k}"] for k in range(10)) == sizes
+
+
+def test_outcomes_survive_nan(tmp_path):
+    found = trial.Outcome("finished", "", 2, {"stability": float("nan"), "agreed": 0.5})
+    trial.store_outcome(tmp_path, found)
+    assert json.loads((tmp_path / "outcome.json").read_text())["figures"]["stability"] is None
+    again = trial.outcome(tmp_path)
+    assert np.isnan(again.figures["stability"])
+    assert again.figures["agreed"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("figures", "name", "value"),
+    [
+        ({"stability": 0.4}, "stability", 0.4),
+        ({"stability": float("nan")}, "stability", -1.0),
+        ({}, "agreed", -1.0),
+        ({"oracle_kl_star": 0.3}, "oracle_kl_star", -0.3),
+    ],
+)
+def test_the_objective_is_the_greater_the_better(figures, name, value):
+    assert trial.objective(figures, name) == value
+
+
+def test_a_folder_that_is_no_sweep(tmp_path):
+    with pytest.raises(RunFolderError, match="is not the folder of a sweep"):
+        SweepFolder.open(tmp_path)
+
+
+def test_a_folder_that_holds_something(make):
+    make()
+    with pytest.raises(RunFolderError, match=r"exists already and is not empty; .*--resume"):
+        make()
