@@ -8,10 +8,22 @@ from distclust.published.compare import (
     Published,
     as_printed,
     compare,
+    in_columns,
     markdown,
     published,
     table,
     table_names,
 )
 
-__all__ = ["Comparison", "Ours", "Published", "as_printed", "compare", "markdown", "published", "table", "table_names"]
+__all__ = [
+    "Comparison",
+    "Ours",
+    "Published",
+    "as_printed",
+    "compare",
+    "in_columns",
+    "markdown",
+    "published",
+    "table",
+    "table_names",
+]

@@ -147,10 +147,17 @@ def as_printed(numbers: Sequence[Published]) -> str:
         rows.setdefault((n.dataset, n.method, n.setting), {})[n.metric] = _with_spread(n.mean, n.std)
     kept = [at for at, _ in enumerate(("dataset", "method", "setting")) if any(row[at] for row in rows)]
     head = [("dataset", "method", "setting")[at] for at in kept] + metrics
-    lines = [head, ["---"] * len(head)]
-    lines += [[row[at] for at in kept] + [cells.get(metric, "") for metric in metrics] for row, cells in rows.items()]
+    body = [[row[at] for at in kept] + [cells.get(metric, "") for metric in metrics] for row, cells in rows.items()]
     notes = [f"- {note}" for note in dict.fromkeys(number.note for number in numbers) if note]
-    return "\n".join(["| " + " | ".join(cells) + " |" for cells in lines] + (["", *notes] if notes else []))
+    return "\n".join([in_columns(head, body), *(["", *notes] if notes else [])])
+
+
+def in_columns(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table in Markdown whose columns are as wide as their widest cell, so that it reads well as text too."""
+    cells = [[cell.replace("|", "\\|") for cell in row] for row in (head, *rows)]
+    widths = [max(3, *map(len, column)) for column in zip(*cells, strict=True)]
+    first, *others = [" | ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) for row in cells]
+    return "\n".join(f"| {line} |" for line in [first, " | ".join("-" * w for w in widths), *others])
 
 
 def compare(ours: Iterable[Ours], theirs: Iterable[Published]) -> list[Comparison]:
@@ -167,22 +174,16 @@ def compare(ours: Iterable[Ours], theirs: Iterable[Published]) -> list[Compariso
 def markdown(rows: Sequence[Comparison]) -> str:
     """Return comparisons as a table in Markdown."""
     varied = any(row.variant for row in rows)
-    lines = [
-        f"| table | dataset | method | setting |{' variant |' if varied else ''} metric | ours | seeds | published "
-        "| difference | beyond both spreads |",
-        "|---|---|---|---|---|---|---|---|---|---|" + ("---|" if varied else ""),
-    ]
+    head = ["table", "dataset", "method", "setting", *(["variant"] if varied else []), "metric", "ours", "seeds"]
+    cells = []
     for row in rows:
         t = row.theirs
-        variant = f"| {row.variant} " if varied else ""
         chosen = ", chosen with true labels" if t.chosen_with_truth else ""
         beyond = {True: "yes", False: "no", None: "a spread is missing"}[row.beyond_spreads]
-        lines.append(
-            f"| {t.paper} {t.table} | {t.dataset} | {t.method} | {t.setting} {variant}| {t.metric} "
-            f"| {_with_spread(row.mean, row.std)} | {row.n_seeds} | {_with_spread(t.mean, t.std)}{chosen} "
-            f"| {row.difference:+.2f} | {beyond} |"
-        )
-    return "\n".join(lines)
+        what = [f"{t.paper} {t.table}", t.dataset, t.method, t.setting, *([row.variant] if varied else []), t.metric]
+        mine = [_with_spread(row.mean, row.std), str(row.n_seeds)]
+        cells.append([*what, *mine, _with_spread(t.mean, t.std) + chosen, f"{row.difference:+.2f}", beyond])
+    return in_columns([*head, "published", "difference", "beyond both spreads"], cells)
 
 
 def _table_name(number: Published) -> str:
