@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import types
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
@@ -51,7 +52,8 @@ class Parameter:
         return None
 
 
-def declared(owner: type) -> dict[str, Parameter]:
+@functools.cache  # a study asks for every trial
+def declared(owner: type) -> Mapping[str, Parameter]:
     """Return the parameters that a dataclass declares: name -> Parameter, in order of declaration."""
     hints = get_type_hints(owner, include_extras=True)
     return {
@@ -110,6 +112,9 @@ def _in_words(annotation: Any) -> str:
         return names[0] if len(names) == 1 else f"one of {', '.join(names)}"
     if get_origin(annotation) is tuple:
         return f"a list, each item {_in_words(get_args(annotation)[0])}"
+    if get_origin(annotation) is Mapping:
+        key, value = get_args(annotation)
+        return f"pairs of {_in_words(key)} and {_in_words(value)}"
     if annotation is type(None):
         return "None (null in YAML)"
     return _KINDS.get(annotation, getattr(annotation, "__name__", str(annotation)))

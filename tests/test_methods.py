@@ -281,6 +281,11 @@ def test_a_prior_moves_points_between_clusters():
     assert np.abs(np.bincount(_assigned(skewed, cost)) - [54, 27, 9]).max() <= 1
 
 
+def test_a_prior_may_be_that_of_imbalanced_data():
+    member = CombinationMember(CombinationAssignment(n_clusters=4, prior="imb3"), (8,), 0)
+    np.testing.assert_allclose(np.exp(member.log_prior), np.array([1, 0.7, 0.4, 0.1]) / 2.2)
+
+
 def _assigned(member, cost):
     from distclust import assign
 

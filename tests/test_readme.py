@@ -5,12 +5,12 @@ import shlex
 from pathlib import Path
 
 import pytest
-import yaml
 
 from distclust import load
 from distclust.report import embeddings, theory
-from distclust.run import _parser, main
+from distclust.run import _parser
 from distclust.spec import read
+from distclust.sweep import read_study
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -37,6 +37,8 @@ def test_every_command_is_known():
         words = shlex.split(line)
         if words[0] == "make":
             assert words[1] in targets, line
+        elif words[1:4] == ["-m", "distclust.run", "sweep"]:
+            read_study(ROOT / words[4], words[5:]).check()
         elif words[1:3] == ["-m", "distclust.run"]:
             arguments = _parser().parse_intermixed_args(words[3:])
             if not arguments.help and not arguments.resume:
@@ -70,31 +72,6 @@ def test_the_map_shows_what_is_there():
             assert path.name in drawn
         elif path.is_dir() and path.name != "__pycache__":
             assert f"{path.name}/" in drawn
-
-
-_CONTRASTIVE = ["n_epochs=1", "dataset=usps", "encoder=small-resnet", "queue_size=auto", "weights=null"]
-SMALL = {
-    "combination": ["n_epochs=1"],
-    "entropy": ["n_epochs=1", "n_views=1"],
-    "mice": _CONTRASTIVE,
-    "moco": _CONTRASTIVE,
-    "selective": ["pretrain_epochs=1"],
-}
-CONFIGS = sorted((ROOT / "tune_configs").rglob("*.yaml"))
-
-
-def test_how_many_configs_there_are():
-    assert len(CONFIGS) == 17
-
-
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
-def test_every_config_names_its_command_and_runs_small(path, tmp_path, real_data, monkeypatch):
-    monkeypatch.setenv("DISTCLUST_DATA", str(real_data))
-    first = path.read_text().splitlines()[0]
-    assert first == f"# python -m distclust.run --config tune_configs/{path.relative_to(ROOT / 'tune_configs')}"
-    method = yaml.safe_load(path.read_text())["method"]
-    small = ["dataset.n_samples=600", "n_rounds=1", "pool.kind=local", "n_members=2", *SMALL[method]]
-    assert main(["--config", str(path), *small, "--out", str(tmp_path / "r")]) == 0
 
 
 def test_the_names_that_load_knows_are_in_the_readme():

@@ -4,12 +4,10 @@ import os
 import signal
 import sys
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -25,7 +23,6 @@ from distclust.results import RunFolder
 from distclust.seeding import generator, integer, torch_generator
 
 QUICK = {"n_clusters": 3, "labelling": "k-means", "pretrain_epochs": 8, "epochs": 3, "n_rounds": 3}
-ROOT = Path(__file__).parents[1]
 
 
 def fitted(x, **parameters):
@@ -240,10 +237,7 @@ def test_latents_that_have_collapsed_are_reported(monkeypatch, blobs):
 
 
 @pytest.mark.parametrize("name", ABLATIONS)
-def test_ablations_run_and_stand_in_a_file(name, blobs):
-    found = yaml.safe_load((ROOT / f"tune_configs/selective-usps-{name.lower()}.yaml").read_text())
-    for key, value in ABLATIONS[name].items():
-        assert found[key] == value
+def test_ablations_run(name, blobs):
     model = fitted(blobs[0], **{"n_members": 3} | ABLATIONS[name])
     assert metrics.accuracy(model.labels_, blobs[1]) > 0.9 or name == "A4"
     assert model.last_round_.index + 1 <= ABLATIONS[name].get("n_rounds", 3)

@@ -252,9 +252,9 @@ def epochs_of_round(n_epochs: int, n_rounds: int, round: int) -> range:
 
 
 def share_faults(name: str, values: dict[str, Any]) -> list[str]:
-    """Return what is wrong with the expected shares of the clusters, a parameter that may be "uniform"."""
+    """Return what is wrong with the expected shares of the clusters, a parameter that may be a name as "uniform"."""
     shares, k = values[name], values["n_clusters"]
-    if shares == "uniform" or (len(shares) == k and abs(sum(shares) - 1) <= 1e-6):
+    if isinstance(shares, str) or (len(shares) == k and abs(sum(shares) - 1) <= 1e-6):
         return []
     return [
         f"{name} has {len(shares)} values with sum {sum(shares):g}; it must be a distribution over the {k} clusters: "

@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from distclust import assign, losses
 from distclust.contracts import Agreement, Array, MemberOutput, State
+from distclust.data import imbalance_prior
 from distclust.errors import DataError
 from distclust.methods.base import (
     BLOCK,
@@ -70,7 +72,8 @@ class CombinationAssignment(EnsembleClusterer):
             "exact" the optimum of eq. (6), "sinkhorn" optimal transport with hard targets (SK), "sinkhorn-soft" with
             soft ones, "entropy" (ENT), "sum-of-squares" (SS), "variance" (VarM, appendix C), "concrete-k-means" (CKM,
             with a decoder), "none" the nearest centroid.
-        prior: expected share of every cluster, K numbers that sum to one, or "uniform"; for greedy, exact and sinkhorn.
+        prior: expected share of every cluster, K numbers that sum to one, or "uniform", or that of an imbalance of
+            `load`: "imb1", "imb2", "imb3"; for greedy, exact and sinkhorn.
         covariance: "isotropic" is sigma I; "estimated" takes each cluster's shape from the data after every round and
             keeps its volume that of sigma I.
         sigma: isotropic variance of every cluster, > 0.
@@ -95,7 +98,7 @@ class CombinationAssignment(EnsembleClusterer):
 
     support: Annotated[Support, Field(description="partition support")] = "greedy"
     prior: Annotated[
-        Literal["uniform"] | tuple[Annotated[float, Field(ge=0, le=1)], ...],
+        Literal["uniform", "imb1", "imb2", "imb3"] | tuple[Annotated[float, Field(ge=0, le=1)], ...],
         Field(description="expected share of every cluster"),
     ] = "uniform"
     covariance: Annotated[Literal["isotropic", "estimated"], Field(description="shape of the clusters")] = "isotropic"
@@ -199,7 +202,7 @@ class CombinationMember:
             parameters += list(self.decoder.parameters())
         # Adam as in Section 4
         self.optimiser = torch.optim.Adam(parameters, lr=settings.learning_rate, betas=(0.9, 0.99), fused=True)
-        self.log_prior = None if settings.prior == "uniform" else np.log(settings.prior)
+        self.log_prior = None if settings.prior == "uniform" else np.log(_shares(settings))
 
     def advance(self, x: Tensor, agreed: Agreement | None, round: int) -> MemberOutput:
         """Train for one round and label all points by their nearest centroid; `agreed` is not used."""
@@ -340,6 +343,12 @@ class CombinationMember:
             side = lower.diagonal(dim1=1, dim2=2).log().mean(1).exp()  # (K,) with volume side^D
             lower *= (self.settings.sigma**0.5 / side)[:, None, None]
             self.net.whitening.copy_(torch.linalg.solve_triangular(lower, eye.expand_as(lower), upper=False))
+
+
+def _shares(settings: CombinationAssignment) -> npt.ArrayLike:
+    """Return the expected share of every cluster, (K,)."""
+    prior = settings.prior
+    return imbalance_prior(prior, settings.n_clusters) if isinstance(prior, str) else prior
 
 
 def equidistant(centres: Array) -> Array:

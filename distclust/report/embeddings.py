@@ -50,7 +50,7 @@ The folder gets clusters.png, classes.png (if the data has classes), posteriors.
 _EXAMPLES = """\
 examples:
   python -m distclust.report.embeddings mice dataset=digits --rounds 1 5 10
-  python -m distclust.report.embeddings --config tune_configs/moco-cifar10.yaml --by umap
+  python -m distclust.report.embeddings --config tune_configs/mice-figures-2-5.yaml --by umap
   python -m distclust.report.embeddings --run runs/my-run
 """
 

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from distclust import published
 from distclust.contracts import Labels
 from distclust.metrics import stability
-from distclust.published.compare import Ours
+from distclust.published.compare import Ours, Published
 from distclust.sweep.study import SEED, Study, Trial, grouped
 from distclust.sweep.trial import Outcome, objective
 
@@ -128,10 +129,11 @@ def markdown(study: Study, found: Sequence[Setting]) -> str:
     """Return the settings as a table in Markdown, the best by the objective in bold."""
     head, rows = _cells(study, found)
     chosen = [id(setting) for setting in best(study, found)]
-    lines = [head, ["---"] * len(head)]
-    for setting, cells in zip(found, rows, strict=True):
-        lines.append([f"**{cell}**" if id(setting) in chosen and cell else cell for cell in cells])
-    table = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |" for cells in lines)
+    strong = [
+        [f"**{cell}**" if id(setting) in chosen and cell else cell for cell in cells]
+        for setting, cells in zip(found, rows, strict=True)
+    ]
+    table = published.in_columns(head, strong)
     return "\n\n".join([table, *_remarks(study, found)]) + "\n"
 
 
@@ -167,22 +169,24 @@ def comma_separated(study: Study, found: Sequence[Setting]) -> str:
     return sink.getvalue()
 
 
+def theirs(study: Study) -> list[Published]:
+    """Return the numbers of the study's published tables."""
+    return [number for name in study.options.tables for number in published.table(name)]
+
+
 def ours(study: Study, found: Sequence[Setting]) -> list[Ours]:
-    """Return the settings under the names of the study's published table."""
+    """Return the settings under the names of the study's published tables."""
+    classes = _classes(theirs(study))
     numbers = []
     for setting in found:
-        dataset = str(setting.values.get("dataset", setting.dataset))
-        method = str(setting.values.get("method", study.options.published_method or ""))
-        of = str(setting.values.get("setting", study.options.published_setting or ""))
-        others = [name for name in setting.values if name not in ("dataset", "method", "setting")]
-        variant = ", ".join(f"{name} {shown(setting.values[name])}" for name in others)
-        named = [(of, metric, figure) for metric, figure in _METRICS.items()]
+        names, variant = _names(study, setting), _variant(study, setting)
+        named = [(names["setting"], metric, figure) for metric, figure in _METRICS.items()]
         named += [(probe, "acc", figure) for probe, figure in _PROBES.items()]
-        numbers += [
-            Ours(dataset, method, at, metric, setting.means[figure], setting.stds.get(figure), setting.n_ended, variant)
-            for at, metric, figure in named
-            if figure in setting.means
-        ]
+        named += [(at, "size", f"oracle_size_{k}") for k, at in enumerate(classes.get(names["dataset"], []))]
+        for at, metric, figure in named:
+            if figure in setting.means:
+                mean, std = setting.means[figure], setting.stds.get(figure)
+                numbers.append(Ours(names["dataset"], names["method"], at, metric, mean, std, setting.n_ended, variant))
     return numbers
 
 
@@ -194,6 +198,40 @@ def frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     for name in found.columns:
         if found[name].dtype == object:
             found[name] = found[name].map(lambda value: value if value is None or value != value else str(value))
+    return found
+
+
+def _names(study: Study, setting: Setting) -> dict[str, str]:
+    """Return the dataset, method and setting that a setting of ours is in the study's published tables."""
+    options = study.options
+    found = {
+        "dataset": setting.dataset,
+        "method": options.published_method or "",
+        "setting": options.published_setting or "",
+    }
+    found |= {name: str(value) for name, value in setting.values.items() if name in found}
+    for value in setting.values.values():
+        for name, called in (options.published_names or {}).get(str(value), {}).items():
+            found[name] = called
+    return found
+
+
+def _variant(study: Study, setting: Setting) -> str:
+    """Return what else tells a setting of ours from others, in words."""
+    named = study.options.published_names or {}
+    return ", ".join(
+        f"{name} {shown(value)}"
+        for name, value in setting.values.items()
+        if name not in ("dataset", "method", "setting") and str(value) not in named
+    )
+
+
+def _classes(numbers: Iterable[Published]) -> dict[str, list[str]]:
+    """Return the settings of the sizes of clusters by dataset, one a class: tables print them in the classes' order."""
+    found: dict[str, list[str]] = {}
+    for number in numbers:
+        if number.metric == "size" and number.setting not in found.setdefault(number.dataset, []):
+            found[number.dataset].append(number.setting)
     return found
 
 
@@ -251,7 +289,8 @@ def _between_seeds(labellings: Sequence[Labels | None]) -> float | None:
 
 
 def _cells(study: Study, found: Sequence[Setting]) -> tuple[list[str], list[list[str]]]:
-    names = [name for name in COLUMNS if any(name in setting.means for setting in found)]
+    there = {name for setting in found for name in setting.means}
+    names = [name for name in COLUMNS if name in there and (name != "agreed" or "stability" in there)]
     collapsed = any(setting.collapsed for setting in found)
     head = [*study.shown, "seeds", *(["collapsed"] if collapsed else []), *(COLUMNS[name][0] for name in names)]
     rows = []
