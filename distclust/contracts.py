@@ -29,6 +29,7 @@ class Dataset:
         y: true classes (N,) int64, -1 = unknown; read by metrics, results and report alone.
         n_clusters: number of classes, None = not known.
         value_range: lowest and highest value that x can take, None = not bounded.
+        rows: (N,) which points of the data that was resampled these are, ascending; None = all.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Dataset:
     y: Labels | None = None
     n_clusters: int | None = None
     value_range: tuple[float, float] | None = None
+    rows: Labels | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -122,7 +122,7 @@ def test_all_faults_in_one_error() -> None:
     faults = caught.value.faults
     assert len(faults) == 5
     assert "Did you mean 'n_samples'?" in faults[0]
-    assert "Known: imbalance, n_clusters, n_features, n_samples, seed, split, spread." in faults[0]
+    assert "Known: imbalance, n_clusters, n_features, n_samples, reference, reference_draw, " in faults[0]
     for name in ("n_clusters is 0", "spread is 'wide'", "seed is -1", "imbalance is 'imb9'; it must be one of 'imb1'"):
         assert any(fault.startswith(name) for fault in faults)
 

@@ -13,7 +13,8 @@ from distclust.contracts import Dataset
 from distclust.data import options as o
 from distclust.data.builtin import blobs, digits, moons
 from distclust.data.files import expanded, read_points
-from distclust.data.points import Points, imbalanced, subset
+from distclust.data.points import Points, imbalanced, resampled, subset
+from distclust.data.reference import reference_of
 from distclust.data.standard import STANDARD, plain, standard
 from distclust.data.timeseries import N_SUBJECTS, realdisp
 from distclust.errors import DataError, UnknownNameError
@@ -34,7 +35,16 @@ class Entry:
     makes: bool = False
 
 
-_COMMON = {"split": o.NO_SPLIT, "n_samples": o.SUBSET, "imbalance": o.IMBALANCE, "seed": o.SEED}
+_COMMON = {
+    "split": o.NO_SPLIT,
+    "n_samples": o.SUBSET,
+    "imbalance": o.IMBALANCE,
+    "seed": o.SEED,
+    "reference": o.REFERENCE,
+    "reference_draw": o.count(0, at_least=0),
+    "resample": o.part(),
+    "resample_draw": o.count(0, at_least=0),
+}
 _MADE = {**_COMMON, "n_samples": o.count(1000)}
 _STANDARD = {**_COMMON, "split": o.SPLIT, "data_dir": o.path()}
 _FILE = {
@@ -103,7 +113,10 @@ def load(name_or_path: str | os.PathLike[str], **options: Any) -> Dataset:
             exists.
         **options: those of the dataset, and for all: split="all", "train" or "test" ("all" is train, then test; data
             without a split take "all" alone); imbalance=None, "imb1", "imb2" or "imb3" (see `imbalanced_subset`);
-            n_samples=None, how many points to draw after that, kept in their order; seed=0 for both.
+            n_samples=None, how many points to draw after that, kept in their order; reference=None, or "gaussian",
+            "uniform" or "shuffled" for structureless data in place of the points then (see `reference_of`), and
+            reference_draw=0, which of many; resample=None, or the share of the points then to keep, in their order,
+            with `Dataset.rows` saying which, and resample_draw=0, which of many; seed=0 for all of it.
 
     Raises:
         UnknownNameError: neither a known name nor a path.
@@ -115,7 +128,10 @@ def load(name_or_path: str | os.PathLike[str], **options: Any) -> Dataset:
     points = imbalanced(entry.read(chosen), chosen["imbalance"], chosen["seed"])
     if not entry.makes:
         points = subset(points, chosen["n_samples"], chosen["seed"])
-    return points.dataset(name)
+    data = points.dataset(name)
+    if chosen["reference"] is not None:
+        data = reference_of(data, chosen["reference"], chosen["seed"], chosen["reference_draw"])
+    return resampled(data, chosen["resample"], chosen["seed"], chosen["resample_draw"])
 
 
 def _entry(name_or_path: str | os.PathLike[str]) -> tuple[str, Entry]:

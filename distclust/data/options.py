@@ -59,6 +59,15 @@ def switch(default: bool) -> Option:
     return Option(default, "True or False", _is_bool)
 
 
+def part() -> Option:
+    """Return an option that takes a number between 0 and 1, or None."""
+
+    def allows(value: object) -> bool:
+        return value is None or (isinstance(value, Real) and not _is_bool(value) and 0 < float(value) < 1)
+
+    return Option(None, "a number between 0 and 1, or None", allows)
+
+
 def integers(at_least: int, at_most: int) -> Option:
     """Return an option that takes different integers of a range in a list or tuple, or None."""
 
@@ -91,6 +100,7 @@ def _is_integer(value: object, at_least: int) -> bool:
 SEED = count(0, at_least=0)
 IMBALANCE = one_of(None, *FREQUENCIES, None)
 SUBSET = Option(None, "an integer of at least 1, or None", lambda value: value is None or _is_integer(value, 1))
+REFERENCE = one_of(None, "gaussian", "uniform", "shuffled", None)
 SPLIT = one_of("all", "all", "train", "test")
 NO_SPLIT = Option("all", "'all', as this data has no split", lambda value: isinstance(value, str) and value == "all")
 

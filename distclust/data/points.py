@@ -82,6 +82,29 @@ def subset(points: Points, n_samples: int | None, seed: int) -> Points:
     return points.only(np.sort(chosen).astype(np.int64))
 
 
+def resampled(data: Dataset, share: float | None, seed: int, draw: int = 0) -> Dataset:
+    """Return a share of the points in their order, and which they are; all of them for None.
+
+    Args:
+        data: any.
+        share: of the points, in (0, 1); at least two are drawn.
+        seed: >= 0.
+        draw: which of many drawn at one seed, >= 0.
+
+    Raises:
+        DataError: there are fewer than two points, or no memory for them.
+    """
+    if share is None:
+        return data
+    n_points = len(data.x)
+    if n_points < 2:
+        raise DataError(f"resample={share} needs at least 2 points, and there are {n_points}.")
+    order = generator(seed, "resample", round=draw).permutation(n_points)
+    rows = np.sort(order[: max(2, round(share * n_points))]).astype(np.int64)
+    y = None if data.y is None else data.y[rows]
+    return replace(data, x=take(data.x, rows), y=y, rows=rows)
+
+
 def take(x: Array, rows: Rows) -> Array:
     """Return rows of `x`: a view where they are evenly spaced, else a copy.
 
@@ -95,11 +118,16 @@ def take(x: Array, rows: Rows) -> Array:
     steps = np.diff(rows)
     if len(rows) and (steps == steps[:1]).all():
         return x[rows[0] : rows[-1] + 1 : int(steps[0]) if len(steps) else 1]
-    _check_fits(len(rows) * int(np.prod(x.shape[1:], dtype=np.int64)) * x.itemsize)
+    check_fits(len(rows) * int(np.prod(x.shape[1:], dtype=np.int64)) * x.itemsize)
     return x[rows]
 
 
-def _check_fits(n_bytes: int) -> None:
+def check_fits(n_bytes: int) -> None:
+    """Refuse what would take more than half of the machine's memory.
+
+    Raises:
+        DataError: it would.
+    """
     if n_bytes > _memory() / 2:
         raise DataError(
             f"the points take {n_bytes / 2**30:.1f} GiB, more than half of this machine's {_memory() / 2**30:.1f} GiB "
