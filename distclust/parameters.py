@@ -52,9 +52,13 @@ class Parameter:
         return None
 
 
-@functools.cache  # a study asks for every trial
 def declared(owner: type) -> Mapping[str, Parameter]:
     """Return the parameters that a dataclass declares: name -> Parameter, in order of declaration."""
+    return _declared(owner)
+
+
+@functools.cache  # a study asks for every trial
+def _declared(owner: type) -> Mapping[str, Parameter]:
     hints = get_type_hints(owner, include_extras=True)
     return {
         f.name: Parameter(

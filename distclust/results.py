@@ -15,8 +15,8 @@ from typing import Any, cast
 import numpy as np
 
 from distclust import metrics
-from distclust.contracts import Agreement, Array, Dataset, MemberOutput, Round, Status
-from distclust.distributed.checkpoint import narrowed, pack, storage, unpack
+from distclust.contracts import Agreement, Array, Dataset, Labels, MemberOutput, Round, Status
+from distclust.distributed.checkpoint import located, narrowed, pack, storage, unpack
 from distclust.errors import RunError, RunFolderError
 from distclust.methods.base import EnsembleClusterer, in_blocks
 from distclust.methods.saved import save_model
@@ -36,7 +36,7 @@ class Record:
     """
 
     def __init__(self, where: str | Path) -> None:
-        self.where = str(where) if "://" in str(where) else str(Path(where).absolute())
+        self.where = located(where)
 
     @property
     def members(self) -> str:
@@ -64,9 +64,14 @@ class Record:
         """Return what rounds.jsonl says, a mapping a round."""
         return [json.loads(line) for line in (self.read(_ROUNDS) or b"").splitlines()]
 
-    def store_labels(self, round: Round) -> None:
-        """Write labels.parquet."""
-        self.write(_LABELS, _parquet(round))
+    def store_labels(self, round: Round, rows: Labels | None = None) -> None:
+        """Write labels.parquet.
+
+        Args:
+            round: its labels.
+            rows: (N,) its column `index`, see `Dataset.rows`; None = 0 .. N - 1.
+        """
+        self.write(_LABELS, _parquet(round, rows))
 
     def forget_members(self) -> None:
         """Delete the members' checkpoints and the last round's labels: the run cannot be resumed any more."""
@@ -169,7 +174,7 @@ class RunFolder(Record):
             model: fitted.
             data: what it was fitted on; the true classes, if there are any, are read here and nowhere before.
         """
-        self.store_labels(model.last_round_)
+        self.store_labels(model.last_round_, data.rows)
         if not (self.path / "model").exists():
             save_model(model, self.path / "model")
         found = measured(model.last_round_, data, int(model.names_.shape[1]))
@@ -392,12 +397,13 @@ def _n_names(agreement: Agreement) -> int:
     return max(1, int(agreement.aligned.max()) + 1)
 
 
-def _parquet(round: Round) -> bytes:
+def _parquet(round: Round, rows: Labels | None) -> bytes:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     a = round.agreement
-    columns = {"index": np.arange(len(a.labels)), "label": a.labels, "agreement": a.share, "agreed": a.agreed}
+    index = np.arange(len(a.labels)) if rows is None else rows
+    columns = {"index": index, "label": a.labels, "agreement": a.share, "agreed": a.agreed}
     columns |= {f"member{m:02d}": row for m, row in enumerate(a.aligned)}
     sink = io.BytesIO()
     pq.write_table(pa.table(columns), sink)

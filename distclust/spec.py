@@ -240,7 +240,7 @@ def from_flat(flat: Mapping[str, Any]) -> Spec:
         faults += [f"pool: {fault}" for fault in error.faults]
     if faults:
         raise ParameterError(faults)
-    dataset = str(flat.get("dataset.name", flat["dataset"]))
+    dataset = str(flat["dataset.name"] if "dataset.name" in flat else flat["dataset"])
     return Spec(str(flat["method"]), dataset, parameters, options, pool_options)
 
 

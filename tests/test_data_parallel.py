@@ -17,8 +17,9 @@ import torch.multiprocessing
 from distclust import CombinationAssignment, MiCE, MoCo, rounds
 from distclust.distributed import DataParallelPool, RayPool
 from distclust.distributed.checkpoint import pack, unpack
-from distclust.distributed.data_parallel import TeamWorker, TorchTeam, _death, _own_error, _part, _rooms
+from distclust.distributed.data_parallel import TeamWorker, TorchTeam, _death, _own_error, _part
 from distclust.distributed.pool import prepared
+from distclust.distributed.ray_pool import rooms_of
 from distclust.errors import InputError, MembersLost, ParameterError
 from distclust.methods import METHODS, method_class
 from distclust.methods.mice import MiCEMember
@@ -328,9 +329,11 @@ def test_deaths_are_told_from_errors_of_the_members_code():
 
 
 def test_room_is_counted_node_by_node():
-    assert _rooms({"CPU": 7.0, "memory": 1e9}, 2, 0) == 3
-    assert _rooms({"CPU": 7.0, "GPU": 2.0}, 2, 1) == 2
-    assert _rooms({"CPU": 7.0}, 2, 1) == _rooms({"GPU": 2.0}, 2, 1) == 0
+    assert rooms_of({"CPU": 7.0, "memory": 1e9}, 2, 0) == 3
+    assert rooms_of({"CPU": 7.0, "GPU": 2.0}, 2, 1) == 2
+    assert rooms_of({"CPU": 7.0}, 2, 1) == rooms_of({"GPU": 2.0}, 2, 1) == 0
+    assert rooms_of({"CPU": 64.0, "GPU": 2.0}, 1, 0.4) == 4  # a share lies on one GPU
+    assert rooms_of({"CPU": 3.0, "GPU": 2.0}, 1, 0.1) == 3
 
 
 # The pool on Ray Train

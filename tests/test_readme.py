@@ -11,6 +11,7 @@ from distclust.report import embeddings, theory
 from distclust.run import _parser
 from distclust.spec import read
 from distclust.sweep import read_study
+from distclust.sweep.command import COMMANDS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -37,8 +38,9 @@ def test_every_command_is_known():
         words = shlex.split(line)
         if words[0] == "make":
             assert words[1] in targets, line
-        elif words[1:4] == ["-m", "distclust.run", "sweep"]:
-            read_study(ROOT / words[4], words[5:]).check()
+        elif words[1:3] == ["-m", "distclust.run"] and words[3] in COMMANDS:
+            if words[3] == "sweep" and words[4] != "--resume":
+                read_study(ROOT / words[4], [word for word in words[5:] if "=" in word]).check()
         elif words[1:3] == ["-m", "distclust.run"]:
             arguments = _parser().parse_intermixed_args(words[3:])
             if not arguments.help and not arguments.resume:

@@ -229,3 +229,18 @@ def test_a_file_that_is_no_study(tmp_path, content):
     path.write_text(content)
     with pytest.raises(InputError, match=r"bad.yaml"):
         read_study(path, ["size=smoke"] if "size" in content else [])
+
+
+def test_a_word_takes_the_place_of_what_cases_say(tmp_path):
+    one = {"support": "none", "dataset": {"name": "digits", "seed": 3}}
+    space = {"row": {"cases": {"a": one, "b": {"sigma": 2.0}}}}
+    found = study(tmp_path, "support=exact", "dataset=usps", space=space).trials()
+    assert [t.spec.parameters["support"] for t in found] == ["exact"] * 2
+    assert [(t.spec.dataset, t.spec.dataset_options) for t in found] == [("usps", {})] * 2
+
+
+def test_options_of_any_dataset_stay_with_another(tmp_path):
+    size = {"smoke": {"dataset.n_samples": 50}}
+    found = study(tmp_path, "size=smoke", "dataset=usps", dataset={"name": "digits", "seed": 1}, size=size)
+    assert {(t.spec.dataset, *t.spec.dataset_options.items()) for t in found.trials()} == {("usps", ("n_samples", 50))}
+    assert read_study(write(tmp_path, yaml.safe_load(found.to_yaml()), "again.yaml")) == found

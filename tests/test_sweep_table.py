@@ -142,8 +142,14 @@ def test_failed_and_missing_trials_are_named(study):
     assert "| CA (ours) | 2 of 3 |" in shown
     assert "| SK | 0 of 3 |" in shown
     assert "CA (ours): failed: it broke." in shown
-    assert shown.count("SK: missing: no cifar10.") == 1
+    assert shown.count("digits: missing: no cifar10.") == 1
     assert best(one, found) == []  # nothing to choose among
+
+
+def test_a_cause_of_many_settings_is_told_once(study):
+    one = study(space={"sigma": {"grid": [1.0, 2.0, 3.0, 4.0, 5.0]}})
+    found = settings(one, ended(one, [("failed", "it broke.")] * 5), nothing)
+    assert markdown(one, found).splitlines()[-1] == "1; 2; 3 and 2 more: failed: it broke."
 
 
 def test_percentages_and_digits(study):
@@ -207,3 +213,11 @@ def test_ours_has_the_names_and_units_of_the_published_table(study):
         ("SK", "start the paper's", pytest.approx(20)),
     ]
     assert {r.n_seeds for r in rows} == {2}
+
+
+def test_sizes_by_class_are_columns(study):
+    one = study(space={"support": {"grid": ["greedy", "none"]}})
+    sizes = {f"oracle_size_{k}": 10.0 + k for k in (0, 10, 2)}
+    shown = squeezed(markdown(one, settings(one, ended(one, [figures(0.5, **sizes)] * 2), nothing)))
+    assert "| size of class 0 | size of class 2 | size of class 10 |" in shown
+    assert "| 10 | 12 | 20 |" in shown

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from distclust.data import standard
-from distclust.errors import DataError
+from distclust.errors import DataError, ParameterError
 from distclust.methods.selective import ABLATIONS
 from distclust.published import compare
 from distclust.run import main
@@ -75,6 +75,22 @@ def test_every_setting_of_a_study_stands_beside_numbers_of_its_paper(path):
     ended = [(trial, Outcome("finished", "", 1, figures)) for trial in study.trials()]
     for setting in settings(study, ended, lambda trial: None):
         assert compare(ours(study, [setting]), theirs(study)), setting.values
+
+
+def test_an_unknown_table_is_refused_before_anything_runs():
+    study = read_study(FOLDER / "mice-table-3.yaml", ["study.published=[mice-3-left, mice-3]"])
+    with pytest.raises(ParameterError, match=r"unknown table 'mice-3'.*mice-3-left"):
+        study.check()
+
+
+def test_the_sizes_of_clusters_stand_beside_those_of_their_class():
+    study = read_study(FOLDER / "selective-tables-4-6.yaml", ["dataset=fashion-mnist"])
+    ended = [(trial, Outcome("finished", "", 1, {"voters": 1, "oracle_size_2": 70.0})) for trial in study.trials()]
+    rows = compare(ours(study, settings(study, ended, lambda trial: None)), theirs(study))
+    assert [(r.theirs.method, r.theirs.setting, r.theirs.mean, r.mean) for r in rows] == [
+        ("HDBSCAN", "class=Pullover", 56.0, 70.0),
+        ("GMM", "class=Pullover", 16379.0, 70.0),
+    ]
 
 
 def test_the_ablations_of_selective_pseudo_labels_are_those_of_the_method():

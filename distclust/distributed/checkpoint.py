@@ -116,6 +116,11 @@ def storage(path: str | Path) -> Storage:
     return RemoteFolder(str(path)) if "://" in str(path) else LocalFolder(Path(path))
 
 
+def located(path: str | Path) -> str:
+    """Return where a folder is for every process, whatever its working folder: an absolute path, or the URI itself."""
+    return str(path) if "://" in str(path) else str(Path(path).absolute())
+
+
 class LocalFolder:
     """A folder on a disk that all workers share (one machine, or a network file system)."""
 

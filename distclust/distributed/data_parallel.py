@@ -41,6 +41,7 @@ from distclust.contracts import (
     State,
     TeamMethod,
 )
+from distclust.distributed.checkpoint import located
 from distclust.distributed.pool import (
     Worker,
     finished_rounds,
@@ -51,7 +52,7 @@ from distclust.distributed.pool import (
     stored_output,
     tell,
 )
-from distclust.distributed.ray_pool import DEATHS, PATIENCE, Connection, cluster_faults, put_agreement
+from distclust.distributed.ray_pool import DEATHS, PATIENCE, Connection, cluster_faults, put_agreement, rooms
 from distclust.errors import InputError, ParameterError, RunError
 
 _OPTIONS = signature(DistributedDataParallel).parameters
@@ -180,7 +181,7 @@ class DataParallelPool:
         faults = _option_faults(workers_per_member, cpus_per_worker, gpus_per_worker)
         if faults := faults + cluster_faults(num_cpus, retries):
             raise ParameterError(faults)
-        self.storage = str(storage) if "://" in str(storage) else str(Path(storage).absolute())
+        self.storage = located(storage)
         self.listener = listener
         self._workers, self._cpus, self._gpus = workers_per_member, cpus_per_worker, gpus_per_worker
         self._retries = retries
@@ -307,15 +308,14 @@ class DataParallelPool:
 
     def _check_room(self) -> None:
         """Complain where the cluster cannot hold the workers of a member."""
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        rooms = sum(_rooms(node, self._cpus, self._gpus) for node in nodes)
-        if rooms < self._workers:
+        found = rooms(self._cpus, self._gpus)
+        if found < self._workers:
             have = ray.cluster_resources()
             raise ParameterError(
                 [
                     f"a member asks for {self._workers} workers with {self._cpus} CPUs and {self._gpus} GPUs each "
                     f"(pool.workers_per_member, pool.cpus_per_member, pool.gpus_per_member), but Ray has room for "
-                    f"{rooms}: {have.get('CPU', 0):g} CPUs and {have.get('GPU', 0):g} GPUs. Ask for less."
+                    f"{found}: {have.get('CPU', 0):g} CPUs and {have.get('GPU', 0):g} GPUs. Ask for less."
                 ]
             )
 
@@ -372,12 +372,6 @@ def _death(failure: Exception) -> str:
     errors = list(getattr(failure, "worker_failures", {}).values())
     deaths = [getattr(error, "health_check_failure", None) for error in errors]
     return lost_cause(next((error for error in [*deaths, *errors] if error is not None), failure))
-
-
-def _rooms(node: dict[str, float], cpus: int, gpus: int) -> int:
-    """Return how many workers a node can hold."""
-    rooms = int(node.get("CPU", 0) // cpus)
-    return min(rooms, int(node.get("GPU", 0) // gpus)) if gpus else rooms
 
 
 @contextlib.contextmanager

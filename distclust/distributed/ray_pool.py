@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import socket
 import tempfile
+import threading
 import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +27,7 @@ from ray.exceptions import (
 )
 
 from distclust.contracts import Agreement, Array, Event, Listener, MemberOutput, Method, Round, State
+from distclust.distributed.checkpoint import located
 from distclust.distributed.pool import (
     Worker,
     finished_rounds,
@@ -82,16 +86,18 @@ class Connection:
         quiet = {"log_to_driver": False, "logging_level": "error"}
         _reach(address)
         try:
-            if address:
-                context = ray.init(address=address, **quiet)
-            else:
-                context = ray.init(
-                    address="local",
-                    num_cpus=self.num_cpus or available_cpus(),
-                    include_dashboard=self.dashboard,
-                    object_store_memory=_OBJECT_STORE if 2 * n_bytes < _OBJECT_STORE else None,  # None = by the memory
-                    **quiet,
-                )
+            with _own_sigterm():
+                if address:
+                    context = ray.init(address=address, **quiet)
+                else:
+                    context = ray.init(
+                        address="local",
+                        num_cpus=self.num_cpus or available_cpus(),
+                        include_dashboard=self.dashboard,
+                        # None = by the memory
+                        object_store_memory=_OBJECT_STORE if 2 * n_bytes < _OBJECT_STORE else None,
+                        **quiet,
+                    )
         except (OSError, ValueError, RuntimeError) as error:
             where = f"to the Ray cluster at {address!r}" if address else "to a local Ray"
             raise RunError(
@@ -154,7 +160,7 @@ class RayPool:
         listener: Listener | None = None,
     ) -> None:
         _check_options(cpus_per_member, gpus_per_member, num_cpus, retries)
-        self.storage = None if storage is None else str(storage)
+        self.storage = None if storage is None else located(storage)
         self.listener = listener
         self.name = name
         self._most = n_workers
@@ -216,8 +222,8 @@ class RayPool:
         self.lost = lost_members(resume)
         self.deaths = dict.fromkeys(range(method.n_members), 0)
         self._failed_starts = 0
-        for worker in self._workers:
-            self._starting[worker.actor.take.remote(self.job, self.x)] = _Remote(worker.actor, set())
+        before = [*self._workers, *self._starting.values()]  # those that still start may have the last run's job
+        self._starting = {w.actor.take.remote(self.job, self.x): _Remote(w.actor, set()) for w in before}
         self._workers = []
         self.start(method.n_members)
         self._await_first_worker()  # so that no round is charged with the start
@@ -319,12 +325,10 @@ class RayPool:
 
     def _slots(self) -> int:
         """Return how many workers the cluster can hold."""
-        have = ray.cluster_resources()
         cpus, gpus = self._share["num_cpus"], self._share["num_gpus"]
-        slots = int(have.get("CPU", 0) // cpus)
-        if gpus > 0:
-            slots = min(slots, int(have.get("GPU", 0) / gpus + 1e-9))
+        slots = rooms(cpus, gpus)
         if slots < 1:
+            have = ray.cluster_resources()
             raise ParameterError(
                 [
                     f"a member asks for {cpus} CPUs and {gpus:g} GPUs (pool.cpus_per_member, pool.gpus_per_member), "
@@ -470,6 +474,38 @@ def _reach(address: str | None) -> None:
                 f"cluster that runs (`ray status` shows whether it does), or leave it out for a Ray on this machine."
             ]
         ) from error
+
+
+@contextlib.contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Keep what SIGTERM does: Ray has it end the process, with a stack trace, whatever was set before."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if before not in (None, signal.SIG_DFL):
+            signal.signal(signal.SIGTERM, before)
+
+
+def rooms(cpus: float, gpus: float) -> int:
+    """Return how many workers the cluster has room for, each on one node.
+
+    Args:
+        cpus: CPUs a worker owns, > 0.
+        gpus: share of a GPU that it owns, or a whole number of them, >= 0.
+    """
+    return sum(rooms_of(node["Resources"], cpus, gpus) for node in ray.nodes() if node["Alive"])
+
+
+def rooms_of(node: Mapping[str, float], cpus: float, gpus: float) -> int:
+    """Return how many workers a node has room for, given its resources; arguments as in `rooms`."""
+    by_cpus, there = int(node.get("CPU", 0) // cpus), int(node.get("GPU", 0))
+    if not gpus:
+        return by_cpus
+    return min(by_cpus, there * int(1 / gpus + 1e-9) if gpus < 1 else int(there // gpus))  # no share spans two GPUs
 
 
 def cluster_faults(num_cpus: int | None, retries: int) -> list[str]:

@@ -32,6 +32,7 @@ _COLOURS = (
     "#332288",
 )
 _MARKERS = ("o", "^", "s")
+_HATCHES = ("", "//", "..", "xx")
 _MOST_NAMED = 40  # groups of points that a legend lists
 
 
@@ -52,7 +53,8 @@ class Curve(NamedTuple):
     values: Array  # (n,)
     colour: int  # 0 .. 9
     dashed: bool = False
-    spread: Array | None = None  # (n,) half the height of the error bars
+    spread: Array | None = None  # (n,) half the height of the error bars, or of the band
+    joined: bool = True  # by a line; else points
 
 
 class Chart(NamedTuple):
@@ -63,6 +65,9 @@ class Chart(NamedTuple):
     value_label: str
     curves: Sequence[Curve]
     top: float | None = None  # of the value axis
+    log: bool = False  # whether the axis below is logarithmic
+    bands: bool = False  # whether spreads are bands, not error bars
+    mark: tuple[str, float] | None = None  # a dotted line upright, and its name
 
 
 class Cloud(NamedTuple):
@@ -79,6 +84,7 @@ class Bars(NamedTuple):
     name: str  # in the legend; "" = not there
     values: Array  # (n,)
     colours: Sequence[int]  # one for all, or one a bar, counted round
+    spread: Array | None = None  # (n,) half the height of the error bars
 
 
 class BarChart(NamedTuple):
@@ -146,6 +152,28 @@ def bar_charts(title: str, shown: Sequence[BarChart]) -> bytes:
     return _png(figure)
 
 
+def panels(title: str, shown: Sequence[Chart | BarChart], n_columns: int | None = None) -> bytes:
+    """Return a picture of charts of curves or bars as PNG, each with its legend below.
+
+    Args:
+        title: of the whole.
+        shown: the charts, at least one.
+        n_columns: how many side by side; None = up to three.
+    """
+    n_columns = n_columns or (2 if len(shown) == 4 else min(3, len(shown)))
+    n_rows = math.ceil(len(shown) / n_columns)
+    figure = _figure(title, 0.7 + 4.9 * n_rows)
+    places = list(figure.subplots(n_rows, n_columns, squeeze=False).flat)
+    for place, chart in zip(places, shown, strict=False):
+        if isinstance(chart, Chart):
+            _draw_chart(place, chart, n_columns=2 if n_columns < 3 else 1)
+        else:
+            _draw_bars(place, chart)
+    for place in places[len(shown) :]:
+        place.set_axis_off()
+    return _png(figure)
+
+
 def _draw_panel(place: Axes, panel: Panel, reach: float, size: float) -> None:
     along = np.linspace(-reach, reach, _GRID)
     grid = np.stack(np.meshgrid(along, along), 2).reshape(-1, 2)  # (_GRID^2, 2)
@@ -178,11 +206,24 @@ def _draw_chart(place: Axes, chart: Chart, n_columns: int) -> None:
             "label": curve.name or None,
             "linewidth": 1.8,
         }
-        if curve.spread is None:
+        marker = _MARKERS[curve.colour % len(_MARKERS)]
+        if not curve.joined:
+            place.plot(curve.x, curve.values, **style | {"linestyle": "", "marker": marker})
+        elif chart.bands:
+            spread = np.zeros(1) if curve.spread is None else curve.spread
+            low, high = curve.values - spread, curve.values + spread
+            place.fill_between(curve.x, low, high, color=_COLOURS[curve.colour], alpha=0.18, linewidth=0)
+            place.plot(curve.x, curve.values, marker=marker, **style)
+        elif curve.spread is None:
             place.plot(curve.x, curve.values, **style)
         else:
-            marker = _MARKERS[curve.colour % len(_MARKERS)]
             place.errorbar(curve.x, curve.values, curve.spread, marker=marker, capsize=4, **style)
+    if chart.mark is not None:
+        place.axvline(chart.mark[1], color="#444444", linestyle=":", linewidth=1.6, label=chart.mark[0])
+    if chart.log:
+        place.set_xscale("log")
+    elif all((curve.x == np.round(curve.x)).all() for curve in chart.curves):
+        place.locator_params(axis="x", integer=True)
     place.set_title(chart.title, fontsize=11)
     place.set_xlabel(chart.x_label)
     place.set_ylabel(chart.value_label)
@@ -190,7 +231,8 @@ def _draw_chart(place: Axes, chart: Chart, n_columns: int) -> None:
     place.spines[["top", "right"]].set_visible(False)
     if chart.top is not None:
         place.set_ylim(0, chart.top)
-    place.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=n_columns, frameon=False)
+    if chart.mark is not None or any(curve.name for curve in chart.curves):
+        place.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=n_columns, frameon=False)
 
 
 def _draw_cloud(place: Axes, panel: Cloud, n_groups: int, size: float) -> None:
@@ -252,7 +294,11 @@ def _draw_bars(place: Axes, chart: BarChart) -> None:
     for index, bars in enumerate(chart.bars):
         colours = [_colour(bars.colours[k % len(bars.colours)]) for k in range(n_bars)]
         offset = (index - (len(chart.bars) - 1) / 2) * width
-        place.bar(np.arange(n_bars) + offset, bars.values, width, color=colours, label=bars.name or None)
+        at = np.arange(n_bars) + offset
+        hatch = _HATCHES[index % len(_HATCHES)]
+        place.bar(
+            at, bars.values, width, color=colours, label=bars.name or None, hatch=hatch, yerr=bars.spread, capsize=3
+        )
     if chart.level is not None:
         place.axhline(chart.level[1], color="#444444", linestyle="--", linewidth=1.2, label=chart.level[0])
     every = math.ceil(len(chart.names) / 20)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from distclust.command import INTERRUPTED, Parser, interruptible
-from distclust.errors import InputError
+from distclust.errors import DistclustError, InputError
 
 if TYPE_CHECKING:
     from distclust.sweep.driver import SweepFolder
@@ -24,7 +25,8 @@ FILE is a YAML file with the keys of a run, and
   space:   what varies: AXIS: {grid: [1, 2]}, {seeds: 5}, {cases: {NAME: {key: value}}}, {choice: [1, 2]},
            {uniform: [0, 1]}, {log-uniform: [1, 10000]}
   study:   objective (stability, agreed, agreement, effective_clusters, silhouette, or oracle_acc, ... by true
-           labels), n_trials, search, scheduler, workers, concurrent, measures, published
+           labels), choose and resample (recommend a value without labels), n_trials, search, scheduler, workers,
+           concurrent, measures, published
   size:    NAME: keys, space and study of that size, as in size=smoke
 Words: size=NAME, AXIS=value, space.AXIS={kind: values}, study.OPTION=value, and any key of a run.
 """
@@ -32,6 +34,7 @@ _SWEEP_EXAMPLES = """\
 examples:
   python -m distclust.run sweep tune_configs/combination-table-1.yaml size=smoke
   python -m distclust.run sweep tune_configs/combination-table-1.yaml dataset=fashion-mnist
+  python -m distclust.run sweep tune_configs/choose_k.yaml dataset=my.npy
   python -m distclust.run sweep --resume runs/combination-table-1-20261125-120000
 """
 _COMPARE = "Print a sweep's numbers beside those of the paper's table that its study names."
@@ -55,15 +58,15 @@ def sweep_command(words: Sequence[str]) -> int:
 
     try:
         with interruptible():
-            found = sweep(folder, shown.done, shown.connected)
-    except KeyboardInterrupt:
+            found = sweep(folder, shown.done, shown.connected, shown.restarted)
+    except (KeyboardInterrupt, SystemExit):
         print(
             f"\ndistclust: interrupted with {len(folder.known())} trials ended. Continue with:\n"
             f"  python -m distclust.run sweep --resume {folder.path}",
             file=sys.stderr,
         )
         return INTERRUPTED
-    except InputError:
+    except DistclustError:
         if given.resume is None:
             folder.discard_if_nothing_ran()
         raise
@@ -82,9 +85,9 @@ def compare_command(words: Sequence[str]) -> int:
 
     folder = SweepFolder.open(_one(given.words, "the folder of a sweep"))
     found = write_tables(folder)
-    if folder.study.options.published is None:
+    if not (named := folder.study.options.tables):
         raise InputError(f"the study of {folder.path} names no published table; add study.published to its YAML file.")
-    print(compared(folder.study, found) or f"nothing of {folder.study.options.published} is among what has ended.")
+    print(compared(folder.study, found) or f"nothing of {' and '.join(named)} is among what has ended.")
     return 0
 
 
@@ -169,15 +172,20 @@ class _Progress:
         told = outcome.cause or _figures(outcome)
         self._say(f"trial {self.ended}/{self.total}  {trial.title}  {outcome.status}: {told}")
 
+    def restarted(self, trial: Trial, cause: str) -> None:
+        self._say(f"{trial.title} is started again, its process died: {cause}")
+
     def end(self, found: Sequence[Setting]) -> None:
         from distclust.sweep.table import markdown
 
         self._say("")
-        self._say(markdown(self.study, found))
+        chosen = self.folder.path / "choice.md"
+        self._say(chosen.read_text(encoding="utf-8") if chosen.exists() else markdown(self.study, found))
         for name, what in _FILES.items():
             if (self.folder.path / name).exists():
                 self._say(f"{what + ':':<22}{self.folder.path / name}")
-        self._say(f"{'TensorBoard:':<22}tensorboard --logdir {self.folder.path / 'tune'}")
+        if (self.folder.path / "tune").exists():
+            self._say(f"{'TensorBoard:':<22}tensorboard --logdir {self.folder.path / 'tune'}")
 
     def _say(self, line: str) -> None:
         self.console.print(line, soft_wrap=True, markup=False)
@@ -187,17 +195,26 @@ _FILES = {
     "table.md": "table",
     "compare.md": "beside the paper",
     "trials.parquet": "a row a trial",
+    "choice.json": "what is recommended",
     "objective.png": "picture",
+    "rounds.png": "round by round",
     "best.yaml": "the best, to run",
 }
 
 
-def _figures(outcome: Outcome) -> str:
-    from distclust.sweep.table import COLUMNS
+_TOLD = {  # figure -> how a line of progress says it
+    "stability": "stability {:.2f}",
+    "agreed": "agreed {:.1%}",
+    "effective_clusters": "{:.1f} clusters in effect",
+    "silhouette": "silhouette {:.2f}",
+    "seconds": "{:.1f} s",
+}
 
-    told = []
-    for name in ("stability", "agreed", "effective_clusters", "silhouette", "seconds"):
-        if name in outcome.figures and outcome.figures[name] == outcome.figures[name]:
-            heading, scale, digits = COLUMNS[name]
-            told.append(f"{heading} {scale * outcome.figures[name]:.{digits}f}")
-    return ", ".join(told)
+
+def _figures(outcome: Outcome) -> str:
+    found = {name: value for name, value in outcome.figures.items() if not math.isnan(value)}
+    if found.get("voters") == 0:
+        return "no member has a vote, all have collapsed or abstained"
+    if "stability" not in found:
+        found.pop("agreed", None)  # a single member always agrees
+    return ", ".join(form.format(found[name]) for name, form in _TOLD.items() if name in found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import shutil
@@ -14,28 +15,29 @@ import numpy as np
 
 from distclust.contracts import Dataset, Labels
 from distclust.data import check_x
-from distclust.distributed.checkpoint import LocalFolder
+from distclust.distributed.checkpoint import LocalFolder, located, storage
 from distclust.distributed.pool import LocalPool
 from distclust.errors import DataError, ParameterError, RunFolderError
-from distclust.published.compare import compare, markdown, table
+from distclust.published.compare import compare, markdown
 from distclust.results import Record
+from distclust.sweep import choice, pictures
 from distclust.sweep import table as tables
+from distclust.sweep.choice import Choice, Labelling
 from distclust.sweep.study import Study, Trial, read_study
 from distclust.sweep.table import Ended, Setting
-from distclust.sweep.trial import Outcome, copy_of, dataset_key, outcome, steps, store_outcome
+from distclust.sweep.trial import Outcome, Watch, copy_of, dataset_key, outcome, steps, store_outcome
 
-_STUDY = "study.yaml"
-
-Listener = Callable[[Trial, Outcome], None]
+_STUDY, _VALUES = "study.yaml", "values.json"
 
 
 class SweepFolder:
     """The folder of a sweep.
 
-    Files: study.yaml (everything needed to run it again), trials/ (a record each: spec.yaml, rounds.jsonl,
+    Files: study.yaml (everything needed to run it again), trials/ (a record each: values.json, spec.yaml, rounds.jsonl,
     labels.parquet, outcome.json), trials.parquet (a row a trial), rounds.parquet (a row a round of a trial), table.md,
     table.csv, table.tex (a row a setting), compare.md (beside a paper's numbers), best.yaml (what to run for the best
-    setting), tune/ (Ray Tune's own, with TensorBoard's events).
+    setting), choice.json, choice.md (what is recommended, where the study chooses), objective.png, rounds.png (along
+    each axis, and round by round), tune/ (Ray Tune's own, with TensorBoard's events).
 
     Args:
         path: of the folder.
@@ -50,7 +52,7 @@ class SweepFolder:
         """Make the folder of a new sweep.
 
         Raises:
-            RunFolderError: it holds something already, or cannot be made.
+            RunFolderError: it holds something already, or cannot be made; or the place of its records does.
         """
         target = Path(path)
         if target.exists() and (not target.is_dir() or any(target.iterdir())):
@@ -58,8 +60,16 @@ class SweepFolder:
                 f"{target} exists already and is not empty; choose another --out, or continue the sweep that lies "
                 f"there with --resume {target}"
             )
-        LocalFolder(target).write(_STUDY, study.to_yaml().encode())
-        return cls(target, study)
+        there = target.exists()
+        try:
+            LocalFolder(target).write(_STUDY, study.to_yaml().encode())
+            folder = cls(target, study)
+            folder._claim()
+        except RunFolderError:
+            if not there:
+                shutil.rmtree(target, ignore_errors=True)
+            raise
+        return folder
 
     @classmethod
     def open(cls, path: str | Path, words: Sequence[str] = ()) -> SweepFolder:
@@ -82,7 +92,7 @@ class SweepFolder:
     def records(self) -> str:
         """Where the trials' records are written while they run."""
         own = self.study.pool.storage
-        return str((self.path / "trials").absolute()) if own is None else f"{own}/{self.path.name}"
+        return located(self.path / "trials") if own is None else f"{located(own)}/{self.path.name}"
 
     def record(self, trial: Trial) -> Path:
         """Where a trial's record lies in this folder."""
@@ -101,26 +111,66 @@ class SweepFolder:
 
         return np.asarray(pq.read_table(path, columns=["label"])["label"], dtype=np.int64)
 
+    def labellings(self, trial: Trial) -> list[Labelling]:
+        """Return a trial's labels as `choice` compares them, see `choices`; none where there are none."""
+        path = self.record(trial) / "labels.parquet"
+        if not path.is_file():
+            return []
+        import pyarrow.parquet as pq
+
+        table = pq.read_table(path)
+        names = ["label"] if self.study.seeds > 1 else [n for n in table.column_names if n.startswith("member")]
+        rows = np.asarray(table["index"], dtype=np.int64)
+        return [Labelling(np.asarray(table[name], dtype=np.int64), rows) for name in names]
+
+    def begin(self, trial: Trial) -> None:
+        """Note that a trial begins, or goes on."""
+        LocalFolder(self.record(trial)).write(_VALUES, json.dumps(dict(trial.values)).encode())
+
     def discard_if_nothing_ran(self) -> None:
         """Delete the folder of a sweep of which no trial began."""
-        if not (self.path / "trials").exists():
-            shutil.rmtree(self.path, ignore_errors=True)
+        if any((self.path / "trials").glob(f"*/{_VALUES}")):
+            return
+        shutil.rmtree(self.path, ignore_errors=True)
+        if self.study.pool.storage is not None:
+            with contextlib.suppress(RunFolderError):
+                storage(self.records).delete(_STUDY)
+
+    def trials(self) -> list[Trial]:
+        """Return the trials in the order of the study; where it does not know them beforehand, those that began."""
+        files = sorted((self.path / "trials").glob(f"*/{_VALUES}"))
+        return self.study.trials() or [self.study.trial(json.loads(file.read_bytes())) for file in files]
 
     def known(self) -> list[Ended]:
         """Return the trials that have ended, in the order of the study."""
-        trials = self.study.trials() or self._found()
-        return [(trial, found) for trial in trials if (found := self.outcome(trial)) is not None]
+        return [(trial, found) for trial in self.trials() if (found := self.outcome(trial)) is not None]
 
-    def _found(self) -> list[Trial]:
-        """Return the trials that the folder holds, where the study does not know them beforehand, by name."""
-        files = sorted((self.path / "trials").glob("*/values.json"))
-        return [self.study.trial(json.loads(file.read_text(encoding="utf-8"))) for file in files]
+    def _claim(self) -> None:
+        """Mark the place of the records, so that none of another sweep are taken for ours.
+
+        Raises:
+            RunFolderError: another sweep has marked it.
+        """
+        if self.study.pool.storage is None:
+            return
+        place = storage(self.records)
+        if place.read(_STUDY) is not None:
+            raise RunFolderError(
+                f"{self.records} holds the records of another sweep; choose another --out or pool.storage, or delete "
+                f"them."
+            )
+        place.write(_STUDY, self.study.to_yaml().encode())
+
+
+def _nothing(*_: object) -> None:
+    """Listen to nothing."""
 
 
 def sweep(
     folder: SweepFolder,
-    done: Listener | None = None,
-    connected: Callable[[str], None] | None = None,
+    done: Callable[[Trial, Outcome], None] = _nothing,
+    connected: Callable[[str], None] = _nothing,
+    restarted: Callable[[Trial, str], None] = _nothing,
 ) -> list[Setting]:
     """Run the trials of a sweep that are not done yet, write its tables, and return its settings.
 
@@ -128,35 +178,35 @@ def sweep(
         folder: of a new sweep, or of one that was interrupted.
         done: called with every trial that ends.
         connected: called with the address of Ray's dashboard, "" if there is none.
+        restarted: called with every trial whose process died and that is to be run on, and with the cause.
 
     Raises:
         InputError: the study or its data cannot be used; all faults together.
         RunFolderError: what has to be stored cannot be.
+        RunError: Ray broke down.
     """
     study = folder.study
     study.check()
     known = {trial.name: (trial, found) for trial, found in folder.known() if found.final}
-    todo = [trial for trial in study.trials() if trial.name not in known]
-    data, missing = loaded(todo or (study.samples() if study.options.search == "optuna" else []))
+    todo = [trial for trial in folder.trials() if trial.name not in known]
+    to_draw = study.options.search == "optuna" and len(known) < study.options.n_trials
+    expected = [*todo, *(study.samples() if to_draw else [])]
+    data, missing = loaded(expected)
+    _check_missing(expected, missing, any_will_do=not to_draw)
+    _check_on_data(expected, data)
     todo = _without_missing(folder, todo, missing, done)
-    _check_on_data(todo, data)
 
     def ended(trial: Trial, found: Outcome) -> None:
         copy_of(f"{folder.records}/{trial.name}", folder.record(trial))
-        if study.options.search == "optuna":
-            LocalFolder(folder.record(trial)).write("values.json", json.dumps(dict(trial.values)).encode())
-        if done is not None:
-            done(trial, found)
+        done(trial, found)
 
-    open_trials = study.options.search == "optuna" and len(known) < study.options.n_trials and data
+    watch = Watch(connected, folder.begin, restarted, ended)
     if study.pool.kind == "local":
-        _run_here(folder, todo, data, ended)
-    elif todo or open_trials:
+        _run_here(folder, todo, data, watch)
+    elif todo or to_draw:
         from distclust.sweep.tune import run_on_ray
 
-        run_on_ray(
-            study, todo, known, data, folder.records, folder.path / "tune", ended, connected or (lambda url: None)
-        )
+        run_on_ray(study, todo, known, data, folder.records, folder.path / "tune", watch)
     return write_tables(folder)
 
 
@@ -177,7 +227,8 @@ def loaded(trials: Sequence[Trial]) -> tuple[dict[str, Dataset], dict[str, str]]
 def write_tables(folder: SweepFolder) -> list[Setting]:
     """Write what is known of a sweep, and return its settings."""
     study, ended = folder.study, folder.known()
-    found = tables.settings(study, ended, folder.labels)
+    # seeds that are given different points are compared by `choice`
+    found = tables.settings(study, ended, folder.labels if study.options.resample is None else _nothing)
     files = LocalFolder(folder.path)
     files.write("trials.parquet", _parquet(tables.trial_rows(study, ended)))
     files.write("rounds.parquet", _parquet([row for trial, _ in ended for row in _rounds(folder, trial)]))
@@ -189,36 +240,78 @@ def write_tables(folder: SweepFolder) -> list[Setting]:
     chosen = tables.best(study, found)
     if len(chosen) == 1:
         files.write("best.yaml", _best(folder, ended, chosen[0]).encode())
+    if study.options.choose is not None:
+        _write_choices(folder, ended, found)
+    else:
+        _write_picture(files, "objective.png", pictures.objective_picture(study, found))
+    rounds = [(trial.values, Record(folder.record(trial)).rounds()) for trial, _ in ended]
+    _write_picture(files, "rounds.png", pictures.rounds_picture(study, found, rounds))
     return found
 
 
+def _write_picture(files: LocalFolder, name: str, picture: bytes | None) -> None:
+    if picture is not None:
+        files.write(name, picture)
+
+
+def _write_choices(folder: SweepFolder, ended: Sequence[Ended], found: Sequence[Setting]) -> None:
+    """Write what a study says of the axis that it chooses from."""
+    study, files = folder.study, LocalFolder(folder.path)
+    made = choice.choices(study, ended, folder.labellings, _whole)
+    files.write("choice.json", (json.dumps([choice.plain(one) for one in made], indent=1) + "\n").encode())
+    files.write("choice.md", ("\n\n".join(map(choice.markdown, made)) + "\n").encode())
+    remarks = "\n\n".join(choice.titled(one) for one in made)
+    files.write("table.md", f"{tables.markdown(study, found)}\n{remarks}\n".encode())
+    files.write("objective.png", pictures.choice_picture(study, made))
+    if len(made) == 1 and made[0].recommended is not None:
+        files.write("best.yaml", _recommended(folder, made[0]).encode())
+
+
+def _whole(trial: Trial) -> Dataset | None:
+    """Return the data of a trial as it is, neither resampled nor replaced by a reference; None where it is missing."""
+    try:
+        return choice.undisturbed(trial.spec).load()
+    except DataError:
+        return None
+
+
+def _recommended(folder: SweepFolder, made: Choice) -> str:
+    """Return the specification of the recommended value, on all of the data, with a word on how it was chosen."""
+    trials = folder.study.trials()
+    trial = next(t for t in trials if t.values[made.axis] == made.recommended and not choice.on_reference(t))
+    return (
+        f"# {made.sentence}\n"
+        f"# python -m distclust.run --config {folder.path / 'best.yaml'}\n{choice.undisturbed(trial.spec).to_yaml()}"
+    )
+
+
 def compared(study: Study, found: Sequence[Setting]) -> str:
-    """Return ours beside the study's published table in Markdown; "" where it names none, or nothing is in both."""
-    if study.options.published is None:
-        return ""
-    rows = compare(tables.ours(study, found), table(study.options.published))
+    """Return ours beside the study's published tables in Markdown; "" where it names none, or nothing is in both."""
+    rows = compare(tables.ours(study, found), tables.theirs(study))
     return markdown(rows) if rows else ""
 
 
 def _without_missing(
-    folder: SweepFolder, todo: Sequence[Trial], missing: Mapping[str, str], done: Listener | None
+    folder: SweepFolder, todo: Sequence[Trial], missing: Mapping[str, str], done: Callable[[Trial, Outcome], None]
 ) -> list[Trial]:
-    """Store that the data of some trials cannot be had, and return the others.
-
-    Raises:
-        DataError: no trial is left.
-    """
-    left = [trial for trial in todo if dataset_key(trial.spec) not in missing]
-    if missing and not left:
-        raise DataError("no dataset of the study can be had:\n" + "\n".join(missing.values()))
+    """Store that the data of some trials cannot be had, and return the others."""
     for trial in todo:
         cause = missing.get(dataset_key(trial.spec))
         if cause is not None:
             found = Outcome("missing", cause, 0, {})
             store_outcome(folder.record(trial), found)
-            if done is not None:
-                done(trial, found)
-    return left
+            done(trial, found)
+    return [trial for trial in todo if dataset_key(trial.spec) not in missing]
+
+
+def _check_missing(expected: Sequence[Trial], missing: Mapping[str, str], any_will_do: bool) -> None:
+    """Check that there is data to run on.
+
+    Raises:
+        DataError: there is none; or some is missing and trials are yet to be drawn, perhaps on that.
+    """
+    if missing and not (any_will_do and any(dataset_key(trial.spec) not in missing for trial in expected)):
+        raise DataError("no dataset of the study can be had:\n" + "\n".join(missing.values()))
 
 
 def _check_on_data(todo: Sequence[Trial], data: Mapping[str, Dataset]) -> None:
@@ -231,6 +324,8 @@ def _check_on_data(todo: Sequence[Trial], data: Mapping[str, Dataset]) -> None:
     faults: list[str] = []
     for trial in todo:
         key = dataset_key(trial.spec)
+        if key not in data:  # it is missing
+            continue
         if key not in checked:
             checked[key] = check_x(data[key].x, data[key].name)
         try:
@@ -241,10 +336,11 @@ def _check_on_data(todo: Sequence[Trial], data: Mapping[str, Dataset]) -> None:
         raise ParameterError(dict.fromkeys(faults))
 
 
-def _run_here(folder: SweepFolder, todo: Sequence[Trial], data: Mapping[str, Dataset], ended: Listener) -> None:
+def _run_here(folder: SweepFolder, todo: Sequence[Trial], data: Mapping[str, Dataset], watch: Watch) -> None:
     """Run trials one after another in this process."""
     options = folder.study.pool
     for trial in todo:
+        watch.began(trial)
         where = f"{folder.records}/{trial.name}"
         pool = LocalPool(cpus_per_member=options.cpus_per_member, device=options.device, storage=Record(where).members)
         with pool:
@@ -253,7 +349,7 @@ def _run_here(folder: SweepFolder, todo: Sequence[Trial], data: Mapping[str, Dat
                     raise RunFolderError(step.broken)
         found = outcome(where)
         assert found is not None
-        ended(trial, found)
+        watch.ended(trial, found)
 
 
 def _rounds(folder: SweepFolder, trial: Trial) -> list[dict[str, Any]]:

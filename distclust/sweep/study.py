@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,6 +16,7 @@ from pydantic import Field
 
 from distclust.errors import InputError, ParameterError, UnknownNameError, unknown_name
 from distclust.parameters import check, declared, plain_value
+from distclust.published import table_names
 from distclust.seeding import generator
 from distclust.spec import BASE, PoolOptions, Spec, as_yaml, flattened, from_flat, over, read_yaml, split_word
 
@@ -45,12 +47,16 @@ class StudyOptions:
         scheduler: "none", or "asha", which ends trials early that are behind after a round.
         workers: members of a trial that train at the same time.
         concurrent: trials at the same time; None = as many as fit.
+        choose: the axis of which a value is to be recommended without labels, see `choice`; None = none.
+        resample: share of the points that each seed is given, drawn by it, in (0, 1); with `choose`; None = all.
         measures: what else to measure at the end of a trial: "silhouette" of the labels in the latents of a member,
             "probes" (with true classes), "soft" (entropies, variances and KL* of the soft assignments), "sizes" of the
             clusters by class (with true classes).
-        published: the table to compare with, as `table` names it; None = none.
-        published_method: its method, where no axis `method` says it.
-        published_setting: its setting, where no axis `setting` says it.
+        published: the tables to compare with, as `table` names them, or one of them; None = none.
+        published_method: their method, where no axis `method` says it.
+        published_setting: their setting, where no axis `setting` says it.
+        published_names: name of a case -> the dataset, method or setting that it is in the tables, where its own name
+            does not say it.
     """
 
     objective: Annotated[str, Field(description="what is to be great")] = "stability"
@@ -60,12 +66,25 @@ class StudyOptions:
     scheduler: Annotated[Literal["none", "asha"], Field(description="what ends trials early")] = "none"
     workers: Annotated[int, Field(ge=1, description="members of a trial at the same time")] = 1
     concurrent: Annotated[Annotated[int, Field(ge=1)] | None, Field(description="trials at the same time")] = None
+    choose: Annotated[str | None, Field(description="axis of which a value is to be recommended")] = None
+    resample: Annotated[
+        Annotated[float, Field(gt=0, lt=1)] | None, Field(description="share of the points that each seed is given")
+    ] = None
     measures: Annotated[
         tuple[Literal["silhouette", "probes", "soft", "sizes"], ...], Field(description="what else to measure")
     ] = ("silhouette",)
-    published: Annotated[str | None, Field(description="table to compare with")] = None
-    published_method: Annotated[str | None, Field(description="its method")] = None
-    published_setting: Annotated[str | None, Field(description="its setting")] = None
+    published: Annotated[tuple[str, ...] | str | None, Field(description="tables to compare with")] = None
+    published_method: Annotated[str | None, Field(description="their method")] = None
+    published_setting: Annotated[str | None, Field(description="their setting")] = None
+    published_names: Annotated[
+        Mapping[str, Mapping[Literal["dataset", "method", "setting"], str]] | None,
+        Field(description="what cases are called in the tables"),
+    ] = None
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """The names of the tables to compare with."""
+        return (self.published,) if isinstance(self.published, str) else self.published or ()
 
 
 @dataclass(frozen=True)
@@ -148,6 +167,16 @@ class Study:
         """The axes that tell settings apart, without the seed."""
         return tuple(axis.name for axis in self.axes if axis.name != SEED)
 
+    @property
+    def seeds(self) -> int:
+        """Number of seeds."""
+        return next((len(axis.values) for axis in self.axes if axis.name == SEED), 1)
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """The axes that tell the data from structureless references to it."""
+        return tuple(a.name for a in self.axes if any("dataset.reference" in a.keys(value) for value in a.values))
+
     def trial(self, values: Mapping[str, Any]) -> Trial:
         """Return the trial at one value of every axis (axis -> value, or the name of a case).
 
@@ -157,6 +186,8 @@ class Study:
         flat = dict(self.base)
         for axis in self.axes:
             flat |= axis.keys(values[axis.name])
+        if self.options.resample is not None:
+            flat |= {"dataset.resample": self.options.resample, "dataset.resample_draw": flat.get(SEED, 0)}
         spec = from_flat(flat)
         told = replace(spec, pool=PoolOptions()).to_yaml()  # where it runs is no part of what it is
         digest = hashlib.blake2b(told.encode(), digest_size=3).hexdigest()
@@ -169,6 +200,10 @@ class Study:
 
     def trials(self) -> list[Trial]:
         """Return all trials that are known beforehand, each once; with search="optuna" none."""
+        return list(self._trials)
+
+    @cached_property
+    def _trials(self) -> list[Trial]:
         if self.options.search == "optuna":
             return []
         drawn = [axis for axis in self.axes if axis.drawn]
@@ -185,9 +220,8 @@ class Study:
     def to_yaml(self) -> str:
         """Return the study as YAML that `read_study` understands."""
         options = {n: v for n, v in vars(self.options).items() if v != declared(StudyOptions)[n].default}
-        base = {k: v for k, v in self.base.items() if k != "dataset" or "dataset.name" not in self.base}
         space = {a.name: {a.kind: a.cases if a.kind == "cases" else a.values} for a in self.axes}
-        return as_yaml({"name": self.name, **base, "space": space, **({"study": options} if options else {})})
+        return as_yaml({"name": self.name, **self.base, "space": space, **({"study": options} if options else {})})
 
     def check(self) -> None:
         """Check all that can be checked without the data.
@@ -196,7 +230,7 @@ class Study:
             UnknownNameError: no such method.
             ParameterError: all faults together.
         """
-        faults = _option_faults(self)
+        faults = _option_faults(self) + _published_faults(self.options) + _choice_faults(self)
         for trial in self.samples():
             try:
                 trial.spec.check()
@@ -209,8 +243,10 @@ class Study:
             raise ParameterError(dict.fromkeys(faults))
 
     def samples(self) -> list[Trial]:
-        """Return trials to check the study by: all that are known beforehand, or one."""
-        return self.trials() or [self.trial({axis.name: _any(axis) for axis in self.axes})]
+        """Return trials to check the study by: all that are known beforehand, or some, with every value of choices."""
+        values = {axis.name: _any(axis) for axis in self.axes}
+        choices = [{axis.name: value} for axis in self.axes if axis.kind == "choice" for value in axis.values]
+        return self.trials() or [self.trial(values | choice) for choice in choices or [{}]]
 
 
 def read_study(path: str | Path, words: Sequence[str] = ()) -> Study:
@@ -218,7 +254,8 @@ def read_study(path: str | Path, words: Sequence[str] = ()) -> Study:
 
     Beside the keys of a run the file has `space` (axis -> {kind: values}), `study` (see `StudyOptions`) and `size`
     (name -> keys, space and study of that size). Words: `size=NAME`, `study.OPTION=...`, `space.AXIS={kind: values}`,
-    `AXIS=value` for one value of an axis (one of its cases by name), and any key of a run.
+    `AXIS=value` for one value of an axis (one of its cases by name), and any key of a run, also in the place of what
+    cases say. With another dataset the options of one that was named go, those that the file gives to any stay.
 
     Args:
         path: of the file.
@@ -233,8 +270,11 @@ def read_study(path: str | Path, words: Sequence[str] = ()) -> Study:
     base: dict[str, Any] = flattened(BASE)
     space: dict[str, Any] = {}
     options: dict[str, Any] = {}
+    of_any: dict[str, Any] = {}  # options of the dataset, whichever it is
     for part in parts:
-        base = over(base, flattened({k: v for k, v in part.items() if k not in (*_SECTIONS, "name")}))
+        keys = flattened({k: v for k, v in part.items() if k not in (*_SECTIONS, "name")})
+        of_any = {} if "dataset.name" in keys else of_any | {k: v for k, v in keys.items() if k.startswith("dataset.")}
+        base = over(base, keys)
         space |= _section(part, "space", path)
         options |= _section(part, "study", path)
     space |= {k.removeprefix("space."): given.pop(k) for k in list(given) if k.startswith("space.")}
@@ -247,7 +287,8 @@ def read_study(path: str | Path, words: Sequence[str] = ()) -> Study:
         faults += [f"study: {fault}" for fault in error.faults]
     if faults + more:
         raise ParameterError(faults + more)
-    return Study(str(found.get("name", Path(path).stem)), over(base, keys), tuple(axes), checked)
+    base = {key: value for key, value in (of_any | over(base, keys)).items() if key != "dataset"}  # has dataset.name
+    return Study(str(found.get("name", Path(path).stem)), base, tuple(axes), checked)
 
 
 def _of_size(found: Mapping[str, Any], name: Any, path: Path) -> list[Mapping[str, Any]]:
@@ -320,7 +361,7 @@ def _fixed(axes: Sequence[Axis], given: Mapping[str, Any]) -> tuple[list[Axis], 
     keys, faults, kept = flattened(given), [], []
     for axis in axes:
         if axis.name not in given:
-            kept.append(axis)
+            kept.append(_without(axis, keys))
             continue
         value = given[axis.name]
         if axis.kind != "cases":
@@ -331,6 +372,17 @@ def _fixed(axes: Sequence[Axis], given: Mapping[str, Any]) -> tuple[list[Axis], 
         elif axis.name != "dataset":  # another dataset may take the place of all cases
             faults.append(unknown_name(f"case of {axis.name}", value, axis.cases))
     return kept, keys, faults
+
+
+def _without(axis: Axis, keys: Mapping[str, Any]) -> Axis:
+    """Return an axis whose cases leave out what words say; a dataset that a case names with its options."""
+
+    def kept(key: str, case: Mapping[str, Any]) -> bool:
+        renamed = "dataset.name" in keys and "dataset.name" in case
+        return key not in keys and not (renamed and key.partition(".")[0] == "dataset")
+
+    cases = {name: {k: v for k, v in case.items() if kept(k, case)} for name, case in axis.cases.items()}
+    return replace(axis, cases=cases)
 
 
 def _option_faults(study: Study) -> list[str]:
@@ -358,6 +410,35 @@ def _option_faults(study: Study) -> list[str]:
     if study.pool.kind == "local" and (options.search == "optuna" or options.scheduler == "asha"):
         faults.append("pool: kind='local' runs trials one after another, without search and scheduler. Use kind=ray.")
     return faults
+
+
+def _choice_faults(study: Study) -> list[str]:
+    """Return what is wrong with the axis that is to be chosen from."""
+    name, resample = study.options.choose, study.options.resample
+    if name is None:
+        return [] if resample is None else ["study: resample is for studies that choose. Give study.choose, or none."]
+    axes = {axis.name: axis for axis in study.axes if axis.name not in (SEED, *study.references)}
+    if name not in axes or axes[name].drawn or len(axes[name].values) < 2:
+        listed = [axis.name for axis in axes.values() if not axis.drawn and len(axis.values) > 1]
+        return [
+            f"study: choose={name!r} cannot be used: it must be an axis of at least two listed values"
+            + (f", one of {', '.join(listed)}." if listed else "; there is none. Add one to `space`.")
+        ]
+    faults = []
+    if study.options.search == "optuna" or study.options.scheduler == "asha":
+        faults.append("study: choose compares all seeds of all values. Give search: random and scheduler: none.")
+    if study.options.objective.startswith("oracle_"):
+        faults.append(f"study: choose goes by no true label, objective={study.options.objective!r} does. Leave it out.")
+    members = min(trial.spec.n_members for trial in study.samples())
+    if (members if study.seeds == 1 else study.seeds) < 3:
+        faults.append("study: choose needs at least three labellings of each value. Give random_state: {seeds: 5}.")
+    return faults
+
+
+def _published_faults(options: StudyOptions) -> list[str]:
+    """Return what is wrong with the tables to compare with: better before the trials than after them."""
+    known = table_names() if options.tables else []
+    return ["study: " + unknown_name("table", name, known) for name in options.tables if name not in known]
 
 
 def _objective_faults(study: Study) -> list[str]:

@@ -43,6 +43,7 @@ COLUMNS = {
     "oracle_linear_probe": ("linear probe", 100.0, 1),
     "oracle_knn_probe": ("KNN probe", 100.0, 1),
 }
+_SIZE = "oracle_size_"  # and the class
 # metric of a published table -> our figure
 _METRICS = {
     "acc": "oracle_acc",
@@ -116,8 +117,10 @@ def settings(study: Study, ended: Sequence[Ended], labels: Callable[[Trial], Lab
 
 
 def best(study: Study, found: Sequence[Setting]) -> list[Setting]:
-    """Return of each dataset the setting with the best mean of the objective."""
-    chosen = []
+    """Return of each dataset the setting with the best mean of the objective; none where `choice` chooses."""
+    chosen: list[Setting] = []
+    if study.options.choose is not None:
+        return chosen
     for dataset in dict.fromkeys(setting.dataset for setting in found):
         known = [(s.objective, s) for s in found if s.dataset == dataset and s.objective is not None]
         if len(known) > 1:
@@ -291,8 +294,9 @@ def _between_seeds(labellings: Sequence[Labels | None]) -> float | None:
 def _cells(study: Study, found: Sequence[Setting]) -> tuple[list[str], list[list[str]]]:
     there = {name for setting in found for name in setting.means}
     names = [name for name in COLUMNS if name in there and (name != "agreed" or "stability" in there)]
+    names += sorted((name for name in there if name.startswith(_SIZE)), key=lambda name: int(name.removeprefix(_SIZE)))
     collapsed = any(setting.collapsed for setting in found)
-    head = [*study.shown, "seeds", *(["collapsed"] if collapsed else []), *(COLUMNS[name][0] for name in names)]
+    head = [*study.shown, "seeds", *(["collapsed"] if collapsed else []), *(_column(name)[0] for name in names)]
     rows = []
     for s in found:
         count = f"{s.n_ended}" if s.n_ended == s.n_trials else f"{s.n_ended} of {s.n_trials}"
@@ -301,10 +305,14 @@ def _cells(study: Study, found: Sequence[Setting]) -> tuple[list[str], list[list
     return head, rows
 
 
+def _column(figure: str) -> tuple[str, float, int]:
+    return COLUMNS.get(figure) or (f"size of class {figure.removeprefix(_SIZE)}", 1.0, 0)
+
+
 def _spread(setting: Setting, name: str) -> str:
     if name not in setting.means:
         return ""
-    _, scale, digits = COLUMNS[name]
+    _, scale, digits = _column(name)
     mean = f"{scale * setting.means[name]:.{digits}f}"
     return f"{mean} ({scale * setting.stds[name]:.{digits}f})" if name in setting.stds else mean
 
@@ -320,10 +328,24 @@ def _remarks(study: Study, found: Sequence[Setting]) -> list[str]:
         lines.append(
             "Accuracy, NMI, ARI, KL* and probes are computed from the true classes, which no training has seen."
         )
-    for setting in found:
-        name = ", ".join(shown(value) for value in setting.values.values()) or setting.dataset
-        lines += [f"{name}: {cause}" for cause in setting.causes]
+    lines += [f"{_listed(names)}: {cause}" for cause, names in _causes(found).items()]
     return lines
+
+
+def _causes(found: Sequence[Setting]) -> dict[str, list[str]]:
+    """Return why trials have no figures, each cause once, and which settings or missing datasets it is of."""
+    causes: dict[str, dict[str, None]] = {}
+    for setting in found:
+        values = ", ".join(shown(value) for value in setting.values.values())
+        for cause in setting.causes:
+            name = setting.dataset if cause.startswith("missing") or not values else values
+            causes.setdefault(cause, {})[name] = None
+    return {cause: list(names) for cause, names in causes.items()}
+
+
+def _listed(names: Sequence[str], most: int = 3) -> str:
+    more = len(names) - most
+    return "; ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def shown(value: Any) -> str:

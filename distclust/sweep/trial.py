@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -14,7 +14,7 @@ from distclust.data import check_x
 from distclust.distributed import rounds
 from distclust.distributed.checkpoint import storage
 from distclust.distributed.pool import lost_cause, threads
-from distclust.errors import InputError, RunFolderError
+from distclust.errors import DistclustError, RunFolderError
 from distclust.methods.base import EnsembleClusterer
 from distclust.results import Record, figures, probes, silhouette, sizes_by_class, soft_sizes
 from distclust.spec import Spec
@@ -51,6 +51,23 @@ class Outcome:
 
 
 @dataclass(frozen=True)
+class Watch:
+    """Whom a sweep tells what happens.
+
+    Args:
+        connected: called with the address of Ray's dashboard, "" if there is none.
+        began: called with every trial that begins, or goes on.
+        restarted: called with every trial whose process died and that is to be run on, and with the cause.
+        ended: called with every trial that ended.
+    """
+
+    connected: Callable[[str], None]
+    began: Callable[[Trial], None]
+    restarted: Callable[[Trial, str], None]
+    ended: Callable[[Trial, Outcome], None]
+
+
+@dataclass(frozen=True)
 class Step:
     """A round of a trial.
 
@@ -70,6 +87,8 @@ class Step:
 def steps(trial: Trial, data: Dataset, where: str | Path, pool: Pool, measures: Sequence[str]) -> Iterator[Step]:
     """Train a trial from where it broke off and yield its rounds; at the end its outcome is stored.
 
+    One that has ended already, whose process died before that was known, is not run again.
+
     Args:
         trial: what to train.
         data: on what; its true classes are read for figures alone.
@@ -82,11 +101,16 @@ def steps(trial: Trial, data: Dataset, where: str | Path, pool: Pool, measures: 
     """
     record = Record(where)
     try:
+        if (before := outcome(where)) is not None and before.final:
+            record.forget_members()
+            yield Step(before.n_rounds, before.figures, True)
+            return
+        storage(record.where).delete(_OUTCOME)  # of an earlier attempt, which failed
         yield from _steps(trial, data, record, pool, measures)
     except RunFolderError as error:
         yield Step(0, {}, True, str(error))
     except Exception as error:  # a failed trial is a row of the table, and no reason to end the sweep
-        cause = str(error) if isinstance(error, InputError) else lost_cause(error)
+        cause = " ".join(str(error).split()) if isinstance(error, DistclustError) else lost_cause(error)
         yield _ended(record, Outcome("failed", cause, len(record.rounds()), {}))
 
 
@@ -115,7 +139,7 @@ def _finished(record: Record, model: EnsembleClusterer, data: Dataset, measures:
     found["seconds"] = sum(line["seconds"] for line in record.rounds())
     with threads(1):  # so that its sums do not depend on the machine
         found |= measured(model, data, measures)
-    record.store_labels(last)
+    record.store_labels(last, data.rows)
     return _ended(record, Outcome("finished", "", last.index + 1, found))
 
 
@@ -137,11 +161,15 @@ def measured(model: EnsembleClusterer, data: Dataset, measures: Sequence[str]) -
 
 def _ended(record: Record, outcome: Outcome) -> Step:
     try:
-        store_outcome(record.where, outcome)
-        record.forget_members()
+        _conclude(record, outcome)
     except RunFolderError as error:
         return Step(outcome.n_rounds, {}, True, str(error))
     return Step(outcome.n_rounds, outcome.figures, True)
+
+
+def _conclude(record: Record, outcome: Outcome) -> None:
+    store_outcome(record.where, outcome)
+    record.forget_members()
 
 
 def store_outcome(where: str | Path, outcome: Outcome) -> None:
@@ -170,7 +198,11 @@ def outcome(where: str | Path) -> Outcome | None:
 
 
 def stopped(where: str | Path) -> Outcome:
-    """Store and return the outcome of a trial that the scheduler ended after some of its rounds."""
+    """Store and return the outcome of a trial that the scheduler ended after some of its rounds.
+
+    Raises:
+        RunFolderError: it cannot be stored.
+    """
     record = Record(where)
     lines, last = record.rounds(), record.last_round()
     numbers = {name: math.nan if value is None else value for name, value in lines[-1].items() if name != "round"}
@@ -178,7 +210,18 @@ def stopped(where: str | Path) -> Outcome:
     found = Outcome("stopped", "", len(lines), numbers)
     if last is not None:
         record.store_labels(last)
-    _ended(record, found)
+    _conclude(record, found)
+    return found
+
+
+def given_up(where: str | Path, cause: str) -> Outcome:
+    """Store and return the outcome of a trial whose process died too often; its rounds are kept for a resumed sweep.
+
+    Raises:
+        RunFolderError: it cannot be stored.
+    """
+    found = Outcome("failed", cause, len(Record(where).rounds()), {})
+    store_outcome(where, found)
     return found
 
 
@@ -195,7 +238,7 @@ def copy_of(where: str, folder: Path) -> None:
     if "://" not in where and Path(where).absolute() == folder.absolute():
         return
     source, target = storage(where), storage(folder)
-    for name in source.names():
+    for name in sorted(source.names(), key=_OUTCOME.__eq__):  # last what says that all is there
         data = source.read(name)
         if data is not None:
             target.write(name, data)
