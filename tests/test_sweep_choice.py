@@ -5,6 +5,7 @@ import json
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from hypothesis import given, settings
@@ -500,6 +501,9 @@ def test_a_whole_study_finds_the_number_of_blobs_and_nothing_in_noise(tmp_path, 
     for name in ("choice.md", "table.md"):
         assert found["sentence"] in (out / name).read_text()
     assert (out / "objective.png").read_bytes().startswith(b"\x89PNG")
+    trial = read_study(out / "study.yaml").trials()[0]
+    index = pd.read_parquet(out / "trials" / trial.name / "labels.parquet")["index"]
+    assert index.tolist() == trial.spec.load().rows.tolist()  # which points of the data a draw holds
     spec = read(out / "best.yaml")
     assert spec.parameters["n_clusters"] == 4
     assert not {"resample", "resample_draw", "reference"} & set(spec.dataset_options)

@@ -546,7 +546,7 @@ def in_the_middle(folder):
 
 
 @slow
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM], ids=lambda how: how.name)
 def test_an_interrupted_sweep_is_resumed_to_the_same_table(how, through, tmp_path, ray_two_cpus):
     (tmp_path / "long.yaml").write_text(yaml.safe_dump({**LONG, "pool": {"num_cpus": 2}}))
     words = [sys.executable, "-m", "distclust.run", "sweep", str(tmp_path / "long.yaml"), "--out", str(tmp_path / "s")]
