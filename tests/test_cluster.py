@@ -1,12 +1,15 @@
 """Clusters: the launcher's files say what the README promises, and runs across several raylets equal local ones."""
 
+import contextlib
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -194,8 +197,7 @@ def folder():
     """A folder with a short name, as the paths of sockets may have 107 letters."""
     with TemporaryDirectory(prefix="dc-", ignore_cleanup_errors=True) as path:
         yield Path(path)
-        for process in of_folder(path):
-            process.kill()
+        end_all_of(path)
 
 
 @pytest.fixture
@@ -203,13 +205,14 @@ def environment(folder):
     """An environment as on a node, with a token of its own; nothing of other Rays on this machine is in it."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     own = {"HOME": str(folder), "RAY_TMPDIR": str(folder), "RAY_AUTH_MODE": "token", "OMP_NUM_THREADS": "1"}
+    own["RAY_raylet_start_wait_time_s"] = "600"  # the machine may have other work to do
     environment = {**kept, **own, "PATH": f"{BIN}:{kept['PATH']}"}
     call(environment, "ray", "get-auth-token", "--generate")
     return environment
 
 
 def call(environment, *words):
-    done = subprocess.run(words, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=240)
+    done = subprocess.run(words, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -226,8 +229,169 @@ def of_folder(folder):
     return found
 
 
+def end_all_of(folder):
+    """End the processes of this folder and those that they started: workers have other command lines."""
+    started = [[process, *children(process)] for process in of_folder(folder)]
+    found = {process.pid: process for family in started for process in family if process.pid != os.getpid()}.values()
+    for process in found:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    psutil.wait_procs(found, timeout=60)
+
+
+def children(process):
+    try:
+        return process.children(recursive=True)
+    except psutil.Error:
+        return []
+
+
 @pytest.mark.slow
 def test_a_run_on_three_raylets_one_of_which_dies_equals_a_local_one(environment, folder):
     out = call(environment, sys.executable, "-c", NODE_DIES, str(folder / "members")).splitlines()[-1]
     expected = {"same": True, "nodes": [2, 1, 1], "on the survivor": True, "restarted": True, "lost": 0}
     assert json.loads(out) == expected
+
+
+SWEEP_NODE_DIES = """
+import json, sys, threading, time
+from pathlib import Path
+import ray
+import yaml
+from ray.cluster_utils import Cluster
+from distclust.errors import InputError
+from distclust.results import Record
+from distclust.sweep import SweepFolder, read_study, sweep
+
+here = Path(sys.argv[1])
+study = {
+    "method": "combination", "support": "sinkhorn", "dataset": {"name": "digits", "n_samples": 600},
+    "n_epochs": 60, "n_rounds": 20, "space": {"random_state": {"seeds": 4}},
+}
+
+def create(name, **pool):
+    (here / f"{name}.yaml").write_text(yaml.safe_dump({**study, "pool": pool}))
+    return SweepFolder.create(here / name, read_study(here / f"{name}.yaml"))
+
+def content(folder):
+    return {trial.name: (folder.record(trial) / "labels.parquet").read_bytes() for trial, _ in folder.known()}
+
+def table(folder):
+    cells = [line.split("|") for line in (folder.path / "table.md").read_text().splitlines() if line.startswith("|")]
+    place = [cell.strip() for cell in cells[0]].index("seconds")
+    return [[cell.strip() for cell in row[:place] + row[place + 1:]] for row in cells[:1] + cells[2:]]
+
+def rounds(folder, trial):
+    return Record(f"{folder.records}/{trial.name}").rounds()
+
+def kill():
+    while sum(len(rounds(there, trial)) > 2 for trial in trials) < 2:  # one on each node
+        time.sleep(0.05)
+    first.kill_raylet()  # as a spot instance goes
+    while sum(node["Alive"] for node in ray.nodes()) == 3:
+        time.sleep(0.05)
+    before.update({trial.name: rounds(there, trial) for trial in trials})
+
+quick = dict(health_check_initial_delay_ms=0, health_check_period_ms=500, health_check_timeout_ms=500,
+             health_check_failure_threshold=2)
+small = dict(include_dashboard=False, object_store_memory=100 * 2**20)
+cluster = Cluster(initialize_head=True, head_node_args=dict(num_cpus=0, _system_config=quick, **small))
+first, second = [cluster.add_node(num_cpus=1, **small) for _ in range(2)]
+here.mkdir()
+local = create("local", kind="local")
+sweep(local)
+try:
+    sweep(create("alone", address=cluster.address))
+except InputError as error:
+    refused = str(error)
+there = create("there", address=cluster.address, storage=str(here / "shared"))
+trials, before, restarted, ended = there.study.trials(), {}, [], []
+killer = threading.Thread(target=kill)
+killer.start()
+sweep(there, lambda trial, outcome: ended.append(trial.name), restarted=lambda trial, cause: restarted.append(cause))
+killer.join()
+cluster.shutdown()
+print(json.dumps({
+    "same labels": content(there) == content(local),
+    "same table": table(there) == table(local),
+    "statuses": [outcome.status for _, outcome in there.known()],
+    "ended": len(ended) == len(set(ended)) == 4,
+    "restarted": len(restarted) > 0,
+    "rounds kept": all(rounds(there, t)[: len(before[t.name]) - 1] == before[t.name][:-1] for t in trials),
+    "refused": refused,
+}))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_a_sweep_on_three_raylets_one_of_which_dies_equals_a_local_one(environment, folder):
+    out = call(environment, sys.executable, "-c", SWEEP_NODE_DIES, str(folder / "here")).splitlines()[-1]
+    assert json.loads(out) == {
+        "same labels": True,
+        "same table": True,
+        "statuses": ["finished"] * 4,
+        "ended": True,
+        "restarted": True,
+        "rounds kept": True,
+        "refused": "the cluster has several nodes: give pool.storage, a place that all of them share.",
+    }
+
+
+def free_ports(n):
+    """Ports that were free a moment ago."""
+    sockets = [socket.create_server(("", 0)) for _ in range(n)]
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+@pytest.fixture
+def cluster(environment, folder):
+    """The addresses of a head without CPUs, joined by a worker that has two and does not see the folder head/."""
+    (folder / "head").mkdir()
+    gcs, dashboard, client, *agents = free_ports(5)
+    head = ["ray", "start", "--head", f"--port={gcs}", f"--dashboard-port={dashboard}", "--num-cpus=0"]
+    head += [f"--ray-client-server-port={client}", f"--dashboard-agent-listen-port={agents[0]}"]
+    out = call(environment, *head, f"--temp-dir={folder}/ray", "--disable-usage-stats")
+    address = re.search(r"--address='([^']+)'", out)[1]
+    worker = ["ray", "start", f"--address={address}", "--num-cpus=2", f"--dashboard-agent-listen-port={agents[1]}"]
+    own = ["unshare", "-rm", "sh", "-c", f'mount -t tmpfs none {folder}/head && exec "$@"', "sh"]
+    blind = subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode == 0
+    call(environment, *(own if blind else []), *worker, "--disable-usage-stats")
+    return SimpleNamespace(address=address, dashboard=f"http://127.0.0.1:{dashboard}")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_run_and_a_sweep_as_jobs_equal_local_ones(cluster, environment, folder):
+    """As the README has it: ray start on each machine, then ray job submit, with a token."""
+    study = folder / "study.yaml"
+    keys = ["method=combination", "support=sinkhorn", "dataset.n_samples=600", "n_epochs=3", "n_rounds=3"]
+    study.write_text("method: combination\nspace: {random_state: {seeds: 2}, sigma: {grid: [50, 100]}}\n")
+    commands = {"run": [*keys, "n_members=3"], "sweep": ["sweep", str(study), *keys]}
+    for name, words in commands.items():
+        run = [sys.executable, "-m", "distclust.run", *words]
+        there = " ".join(["cd", str(ROOT), "&&", *run, f"pool.storage={folder}/shared", f"--out {folder}/head/{name}"])
+        out = call(environment, "ray", "job", "submit", "--address", cluster.dashboard, "--", "bash", "-c", there)
+        assert "succeeded" in out
+        call(environment, *run, "pool.kind=local", "--out", str(folder / "local" / name))
+    for path in sorted((folder / "local").rglob("labels.parquet")):
+        assert path.read_bytes() == (folder / "head" / path.relative_to(folder / "local")).read_bytes()
+    assert len(list((folder / "head").rglob("labels.parquet"))) == 5
+    jobs = json.loads(call(environment, "ray", "list", "jobs", "--address", cluster.dashboard, "--format", "json"))
+    assert [job["status"] for job in jobs] == ["SUCCEEDED"] * 2
+
+    refused_without_token(cluster.address, environment, folder, study)
+
+
+def refused_without_token(address, environment, folder, study):
+    blank = {**environment, "HOME": str(folder / "local"), "RAY_AUTH_MODE": "disabled"}
+    words = [sys.executable, "-m", "distclust.run", "sweep", str(study), f"pool.address={address}"]
+    words += [f"pool.storage={folder}/shared", "--out", f"{folder}/out"]
+    done = subprocess.run(words, env=blank, cwd=ROOT, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"distclust: cannot connect to the Ray cluster at '{address}'")
+    assert "RAY_AUTH_MODE=token" in done.stderr
+    assert not (folder / "out").exists()

@@ -133,7 +133,9 @@ def test_the_greatest_value_that_was_tried_is_said_to_be_it():
     made = choose("n_clusters", [candidate_of(k, float(k)) for k in (2, 3, 4)])
     assert made.recommended == 4
     assert made.sentence.endswith("4 is the greatest that was tried, so try greater ones.")
-    assert "greatest" not in choose("n_clusters", [candidate_of(k, -float(k)) for k in (2, 3, 4)]).sentence
+    assert "was tried" not in choose("n_clusters", [candidate_of(k, -float(k)) for k in (2, 3, 4)]).sentence
+    assert "3 is the least that was tried" in choose("n_clusters", [candidate_of(k, -k) for k in (3, 4, 5)]).sentence
+    assert "was tried" not in choose("n_clusters", [candidate_of(k, k) for k in (3, 4)]).sentence
 
 
 def test_cases_can_be_chosen_from_too():

@@ -40,8 +40,9 @@ def reference_of(data: Dataset, kind: str, seed: int, draw: int = 0) -> Dataset:
         DataError: the points do not fit into memory three times over, in float64.
 
     Source:
-        Tibshirani, Walther and Hastie, JRSS B 63 (2001), section 4, for reference distributions; they draw uniformly
-        over the range along the features or along the principal axes.
+        Tibshirani, Walther and Hastie, JRSS B 63 (2001), who draw uniformly over the range along the features or along
+        the principal axes; John et al., Scientific Reports 10 (2020), who draw normal numbers along the principal axes;
+        Liu et al., JASA 103 (2008), who call a cluster what one Gaussian can be.
     """
     rng = generator(seed, f"{kind} reference", round=draw)
     flat = data.x.reshape(len(data.x), -1)  # (N, D)

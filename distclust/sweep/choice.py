@@ -5,9 +5,10 @@ stability of a value is the mean adjusted Rand index of all pairs of its labelli
 all points at every seed only the luck of the start would vary, and a clusterer that always finds the same answer would
 be stable at every value (von Luxburg 2010, section 3).
 
-**Beside what.** Stability depends on the number of clusters and on the clusterer alone, so that the greatest is not the
-best. Each value is held against the same on structureless data of the same size and covariance (`data.reference`): long
-data without groups, which is cut into the same parts again and again, is then not called clustered.
+**Beside what.** Stability goes with the number of clusters and with the clusterer whatever the data, so the greatest is
+not the best. Each value is held against the same on structureless data of the same size and covariance
+(`data.reference`): long data without groups, which is cut into the same parts again and again, is then not called
+clustered.
 
 **In what unit.** Disagreement, 1 - stability, spans powers of ten, so logarithms of it are compared; below `AGREED` it
 counts as that. The strength of a value is the mean logarithm of the reference's disagreement less that of the data's,
@@ -23,9 +24,9 @@ references if that is more.
   nearest groups is as stable with fewer clusters, and the finest divides what the others keep together (Ben-Hur et al.
   take the largest stable number, too). A value is settled if its disagreement is at most `AGREED` and 1 / 4K, half of
   what one cluster too many makes. Settled values of fewer clusters are no rivals.
-- It is recommended if it leads every rival by `AHEAD` standard errors of the difference and by
-  half as much disagreement again; the margin is counted in such errors, of at least log 3/2 / `AHEAD`. Else those that
-  it does not lead are level with it, and nothing is recommended.
+- It is recommended if it leads every rival by `AHEAD` standard errors of the difference and by half as much
+  disagreement again; the margin is counted in such errors, of at least log 3/2 / `AHEAD`. Else those that it does not
+  lead are level with it, and nothing is recommended.
 - With more than some 50 clusters one too many is within `AGREED`, and neighbouring numbers are level.
 - Without a reference all values are compared by the data's disagreement alone, and nothing can be said of whether
   there are groups at all.
@@ -486,10 +487,19 @@ def _sentence(axis: str, candidates: Sequence[Candidate], first: Candidate, leve
         told = f"{axis}={shown(first.value)} is recommended, {told}"
     if coarser := [c.value for c in candidates if not c.faults and _coarser(first, c)]:
         told += f"; {_listed(coarser)} {'is' if len(coarser) == 1 else 'are'} as stable, with fewer clusters"
-    edge = max((c.value for c in candidates if isinstance(c.value, int | float)), default=None)
-    if len(candidates) > 2 and any(c.value == edge for c in level):
-        told += f"; {shown(edge)} is the greatest that was tried, so try greater ones"
-    return f"{told}."
+    return f"{told}{_ends(axis, candidates, level)}."
+
+
+def _ends(axis: str, candidates: Sequence[Candidate], level: Sequence[Candidate]) -> str:
+    """Return which of the level values is the last of those that were tried, as better ones may lie beyond."""
+    tried = [c.value for c in candidates if isinstance(c.value, int | float)]
+    values = [c.value for c in level]
+    if len(tried) < max(3, len(candidates)):  # two are a comparison, and names have no end
+        return ""
+    said = f"; {shown(max(tried))} is the greatest that was tried, so try greater ones" if max(tried) in values else ""
+    if min(tried) in values and (axis, min(tried)) != ("n_clusters", 2):
+        said += f"; {shown(min(tried))} is the least that was tried, so try lesser ones"
+    return said
 
 
 def _nothing(axis: str, candidates: Sequence[Candidate]) -> str:
@@ -526,10 +536,6 @@ def _fault_of(c: Candidate) -> str:
 def _listed(values: Sequence[Any]) -> str:
     """Return values as in "4, 5 and 6", or "4"."""
     return " and ".join(", ".join(map(shown, part)) for part in (values[:-1], values[-1:]) if part)
-
-
-def _numbers(candidates: Sequence[Candidate]) -> list[float]:
-    return [c.value for c in candidates if isinstance(c.value, int | float)]
 
 
 def markdown(choice: Choice) -> str:
