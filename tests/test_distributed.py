@@ -301,6 +301,15 @@ def test_a_member_whose_process_always_dies_is_lost_with_its_cause(x, ray_two_cp
     assert "process died 2 times" in last.outputs[0].cause
 
 
+def test_workers_that_still_start_take_up_the_next_run(x, ray_two_cpus):
+    with RayPool() as pool:
+        pool.open(Counting(n_members=4, wrong_input=True), x)  # is back with the first of them
+        pool.open(Counting(n_members=4, slow=0.2), x)
+        pool.wait_for_workers()
+        outputs = pool.advance(None, 0)
+    assert [o.scores for o in outputs] == [o.scores for o in drained(Counting(n_members=4), x, LocalPool())[0].outputs]
+
+
 def test_an_exception_on_ray_is_a_lost_member_with_its_cause(x, ray_two_cpus):
     with RayPool() as pool:
         last = drained(Counting(fail=(2, 1)), x, pool)[-1]

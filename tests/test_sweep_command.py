@@ -98,6 +98,14 @@ def test_bad_words_are_one_message_and_leave_nothing_behind(words, message, here
     refused(words, message, here, capsys)
 
 
+def test_a_fault_that_trials_share_is_one_line(here, capsys):
+    words = ["study.yaml", "n_clusters=301", "space.support={grid: [greedy, none]}", "space.random_state={seeds: 3}"]
+    assert main(["sweep", *words, "--out", "out"]) == 2
+    said = capsys.readouterr().err
+    assert said.count("more clusters than points") == 1
+    assert "seed0 and 5 more: " in said
+
+
 STUDIES = {
     "an unknown axis": ({"space": {"sigmaa": {"grid": [1]}}, "n_members": 2}, "Did you mean 'sigma'"),
     "an unknown kind": ({"space": {"sigma": {"gird": [1]}}}, "Did you mean 'grid'"),

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from distclust.errors import InputError, ParameterError, UnknownNameError
 from distclust.sweep import read_study
-from distclust.sweep.study import Axis, grouped
+from distclust.sweep.study import Axis, grouped, value_text
 
 SMALL = {
     "method": "combination",
@@ -244,3 +244,8 @@ def test_options_of_any_dataset_stay_with_another(tmp_path):
     found = study(tmp_path, "size=smoke", "dataset=usps", dataset={"name": "digits", "seed": 1}, size=size)
     assert {(t.spec.dataset, *t.spec.dataset_options.items()) for t in found.trials()} == {("usps", ("n_samples", 50))}
     assert read_study(write(tmp_path, yaml.safe_load(found.to_yaml()), "again.yaml")) == found
+
+
+def test_values_are_written_with_four_digits_whole_numbers_with_all():
+    values = (1.0, 3.16, 1e4, 31600.0, 0.123456, 1e-5, 7, "greedy", 1e12)
+    assert [value_text(v) for v in values] == ["1", "3.16", "10000", "31600", "0.1235", "1e-05", "7", "greedy", "1e+12"]

@@ -10,6 +10,7 @@ import threading
 import time
 import warnings
 from contextlib import contextmanager, suppress
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -198,6 +199,15 @@ def test_a_trial_whose_process_dies_is_given_up_after_so_many_deaths_in_one_roun
     assert len(queue.waiting) == 4
     given = outcome(tmp_path / study.trials()[0].name)
     assert (given.status, given.cause) == ("failed", "its process died 3 times within a round: no cause is known")
+
+
+def test_a_sweep_that_finds_no_room_says_so_after_a_while(make, tmp_path, monkeypatch):
+    monkeypatch.setattr(tune, "PATIENCE", 0.0)
+    found, _, stop = events(make().study, tmp_path, [])
+    found.on_step_begin(0, [SimpleNamespace(status="PENDING"), SimpleNamespace(status="RUNNING")])
+    assert not stop.stop_all()
+    found.on_step_begin(0, [SimpleNamespace(status="PENDING")])
+    assert "no trial could be started within 0 s" in str(stop.error)
 
 
 DIED = "Failure # 1 (occurred at x)\nold\nFailure # 2 (occurred at y)\nThe actor died unexpectedly.\n\tclass_name: x\n"

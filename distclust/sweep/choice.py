@@ -55,8 +55,8 @@ from distclust.metrics import effective_clusters, stability
 from distclust.published import in_columns
 from distclust.seeding import generator
 from distclust.spec import Spec
-from distclust.sweep.study import Study, Trial
-from distclust.sweep.table import Ended, seed, shown
+from distclust.sweep.study import Study, Trial, value_text
+from distclust.sweep.table import Ended, seed
 from distclust.sweep.trial import Outcome
 
 AGREED = 0.01  # two labellings of an adjusted Rand index of 0.99 are as good as equal
@@ -484,7 +484,7 @@ def _sentence(axis: str, candidates: Sequence[Candidate], first: Candidate, leve
     if len(level) > 1:
         told = f"cannot tell: {axis} {_listed([c.value for c in level])} are level, {told}"
     else:
-        told = f"{axis}={shown(first.value)} is recommended, {told}"
+        told = f"{axis}={value_text(first.value)} is recommended, {told}"
     if coarser := [c.value for c in candidates if not c.faults and _coarser(first, c)]:
         told += f"; {_listed(coarser)} {'is' if len(coarser) == 1 else 'are'} as stable, with fewer clusters"
     return f"{told}{_ends(axis, candidates, level)}."
@@ -496,9 +496,11 @@ def _ends(axis: str, candidates: Sequence[Candidate], level: Sequence[Candidate]
     values = [c.value for c in level]
     if len(tried) < max(3, len(candidates)):  # two are a comparison, and names have no end
         return ""
-    said = f"; {shown(max(tried))} is the greatest that was tried, so try greater ones" if max(tried) in values else ""
+    said = ""
+    if max(tried) in values:
+        said += f"; {value_text(max(tried))} is the greatest that was tried, so try greater ones"
     if min(tried) in values and (axis, min(tried)) != ("n_clusters", 2):
-        said += f"; {shown(min(tried))} is the least that was tried, so try lesser ones"
+        said += f"; {value_text(min(tried))} is the least that was tried, so try lesser ones"
     return said
 
 
@@ -508,10 +510,11 @@ def _nothing(axis: str, candidates: Sequence[Candidate]) -> str:
     if not compared:
         return f"cannot tell: no {axis} can be judged; " + "; ".join(_fault_of(c) for c in candidates) + "."
     nearest = max(compared, key=lambda c: c.strength / max(c.error, _HALF / BEYOND))
+    least, most = value_text(candidates[0].value), value_text(candidates[-1].value)
     return (
-        f"cannot tell: no {axis} from {shown(candidates[0].value)} to {shown(candidates[-1].value)} is clearly more "
-        f"stable on the data than on structureless data of the same covariance; the nearest is "
-        f"{shown(nearest.value)}, {_told(nearest)}. There may be no groups, or none that this method finds."
+        f"cannot tell: no {axis} from {least} to {most} is clearly more stable on the data than on structureless data "
+        f"of the same covariance; the nearest is "
+        f"{value_text(nearest.value)}, {_told(nearest)}. There may be no groups, or none that this method finds."
     )
 
 
@@ -525,17 +528,17 @@ def _ahead(candidates: Sequence[Candidate], first: Candidate) -> str:
     if not rivals:
         return "no other can be" if math.isnan(first.gap) else "no other is beyond structureless data"
     nearest = min(rivals, key=lambda c: lead(first, c))
-    one, two = shown(first.value), shown(nearest.value)
+    one, two = value_text(first.value), value_text(nearest.value)
     return f"{one} leads {two} by {lead(first, nearest):.1f} standard errors"
 
 
 def _fault_of(c: Candidate) -> str:
-    return f"{shown(c.value)}: {', '.join(c.faults)}"
+    return f"{value_text(c.value)}: {', '.join(c.faults)}"
 
 
 def _listed(values: Sequence[Any]) -> str:
     """Return values as in "4, 5 and 6", or "4"."""
-    return " and ".join(", ".join(map(shown, part)) for part in (values[:-1], values[-1:]) if part)
+    return " and ".join(", ".join(map(value_text, part)) for part in (values[:-1], values[-1:]) if part)
 
 
 def markdown(choice: Choice) -> str:
@@ -547,13 +550,13 @@ def markdown(choice: Choice) -> str:
 
 def titled(choice: Choice) -> str:
     """Return the sentence of a choice, after the values of the other axes where there are any."""
-    setting = ", ".join(f"{name} {shown(value)}" for name, value in choice.setting.items())
+    setting = ", ".join(f"{name} {value_text(value)}" for name, value in choice.setting.items())
     return f"{setting}: {choice.sentence}" if setting else choice.sentence
 
 
 def _cells(choice: Choice, c: Candidate) -> list[str]:
     cells = [
-        shown(c.value),
+        value_text(c.value),
         _with_spread(c.stability, c.spread),
         _with_spread(c.reference, c.reference_spread),
         _number(c.gap, 2),

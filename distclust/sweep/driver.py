@@ -321,7 +321,7 @@ def _check_on_data(todo: Sequence[Trial], data: Mapping[str, Dataset]) -> None:
         ParameterError: all faults together.
     """
     checked: dict[str, Any] = {}
-    faults: list[str] = []
+    faults: dict[str, list[str]] = {}  # a fault -> the trials that have it
     for trial in todo:
         key = dataset_key(trial.spec)
         if key not in data:  # it is missing
@@ -331,9 +331,14 @@ def _check_on_data(todo: Sequence[Trial], data: Mapping[str, Dataset]) -> None:
         try:
             trial.spec.estimator(data[key]).checked(checked[key])
         except ParameterError as error:
-            faults += [f"{trial.title}: {fault}" for fault in error.faults]
+            for fault in error.faults:
+                faults.setdefault(fault, []).append(trial.title)
     if faults:
-        raise ParameterError(dict.fromkeys(faults))
+        raise ParameterError(f"{_first_of(titles)}: {fault}" for fault, titles in faults.items())
+
+
+def _first_of(titles: Sequence[str]) -> str:
+    return titles[0] + (f" and {len(titles) - 1} more" if len(titles) > 1 else "")
 
 
 def _run_here(folder: SweepFolder, todo: Sequence[Trial], data: Mapping[str, Dataset], watch: Watch) -> None:

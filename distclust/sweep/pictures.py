@@ -10,8 +10,8 @@ import numpy as np
 
 from distclust.report.objectives import Course, Curves, Effect, Line, beside_references, courses, effects
 from distclust.sweep.choice import Choice
-from distclust.sweep.study import TO_BE_SMALL, Axis, Study
-from distclust.sweep.table import COLUMNS, Setting, shown
+from distclust.sweep.study import TO_BE_SMALL, Axis, Study, value_text
+from distclust.sweep.table import COLUMNS, Setting
 
 _COURSES = ("agreed", "oracle_agreed_acc", "oracle_acc")  # figures that are shown round by round
 _HEADINGS = {"oracle_agreed_acc": "accuracy of agreed points", "oracle_acc": "accuracy of all points"}
@@ -121,7 +121,7 @@ def _course(title: str, trials: Sequence[Rows], figure: str) -> Line:
 
 def _title(study: Study, setting: Setting) -> str:
     varied = [a.name for a in study.axes if a.name in study.shown and (a.drawn or len(a.values) > 1)]
-    return ", ".join(shown(setting.values[name]) for name in varied) or setting.dataset
+    return ", ".join(value_text(setting.values[name]) for name in varied) or setting.dataset
 
 
 def _heading(figure: str) -> str:
@@ -140,7 +140,7 @@ def _curves(made: Choice) -> Curves:
         agreed=[one.agreed for one in c],
         silhouette=[one.silhouette for one in c],
         recommended=made.recommended,
-        title=", ".join(shown(value) for value in made.setting.values()),
+        title=", ".join(value_text(value) for value in made.setting.values()),
     )
 
 

@@ -192,7 +192,7 @@ class Study:
         told = replace(spec, pool=PoolOptions()).to_yaml()  # where it runs is no part of what it is
         digest = hashlib.blake2b(told.encode(), digest_size=3).hexdigest()
         seed = spec.parameters.get(SEED, 0)
-        named = [_word(values[name]) for name in self.shown]
+        named = [value_text(values[name]) for name in self.shown]
         what = [spec.method, Path(spec.dataset).stem]
         title = "/".join([*what, *(word for word in named if word not in (*what, spec.dataset))])
         slug = re.sub(r"[^a-z0-9.]+", "-", "-".join(named).lower()).strip("-.")[:60] or spec.method
@@ -463,9 +463,11 @@ def _any(axis: Axis) -> Any:
     return axis.draw(0, 0) if axis.drawn else axis.values[0]
 
 
-def _word(value: Any) -> str:
-    """Return a value as a short text for names."""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def value_text(value: Any) -> str:
+    """Return the value of an axis as names and tables show it: four digits of a fraction, all of a whole number."""
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.0f}" if value.is_integer() and abs(value) < 1e9 else f"{value:.4g}"
 
 
 def grouped(trials: Iterable[Trial], shown: Sequence[str]) -> dict[tuple[Any, ...], list[Trial]]:

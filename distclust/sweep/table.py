@@ -15,7 +15,7 @@ from distclust import published
 from distclust.contracts import Labels
 from distclust.metrics import stability
 from distclust.published.compare import Ours, Published
-from distclust.sweep.study import SEED, Study, Trial, grouped
+from distclust.sweep.study import SEED, Study, Trial, grouped, value_text
 from distclust.sweep.trial import Outcome, objective
 
 if TYPE_CHECKING:
@@ -223,7 +223,7 @@ def _variant(study: Study, setting: Setting) -> str:
     """Return what else tells a setting of ours from others, in words."""
     named = study.options.published_names or {}
     return ", ".join(
-        f"{name} {shown(value)}"
+        f"{name} {value_text(value)}"
         for name, value in setting.values.items()
         if name not in ("dataset", "method", "setting") and str(value) not in named
     )
@@ -300,7 +300,9 @@ def _cells(study: Study, found: Sequence[Setting]) -> tuple[list[str], list[list
     rows = []
     for s in found:
         count = f"{s.n_ended}" if s.n_ended == s.n_trials else f"{s.n_ended} of {s.n_trials}"
-        cells = [shown(s.values[name]) for name in study.shown] + [count] + ([str(s.collapsed)] if collapsed else [])
+        cells = (
+            [value_text(s.values[name]) for name in study.shown] + [count] + ([str(s.collapsed)] if collapsed else [])
+        )
         rows.append(cells + [_spread(s, name) for name in names])
     return head, rows
 
@@ -336,7 +338,7 @@ def _causes(found: Sequence[Setting]) -> dict[str, list[str]]:
     """Return why trials have no figures, each cause once, and which settings or missing datasets it is of."""
     causes: dict[str, dict[str, None]] = {}
     for setting in found:
-        values = ", ".join(shown(value) for value in setting.values.values())
+        values = ", ".join(value_text(value) for value in setting.values.values())
         for cause in setting.causes:
             name = setting.dataset if cause.startswith("missing") or not values else values
             causes.setdefault(cause, {})[name] = None
@@ -346,11 +348,6 @@ def _causes(found: Sequence[Setting]) -> dict[str, list[str]]:
 def _listed(names: Sequence[str], most: int = 3) -> str:
     more = len(names) - most
     return "; ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
-
-
-def shown(value: Any) -> str:
-    """Return the value of an axis as tables show it."""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _plain(value: Any) -> Any:

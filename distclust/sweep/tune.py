@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,7 +22,7 @@ from ray.tune.search import Searcher
 
 from distclust.contracts import Dataset, Pool
 from distclust.distributed.pool import LocalPool
-from distclust.distributed.ray_pool import Connection, RayPool, rooms
+from distclust.distributed.ray_pool import AUTOSCALING_PATIENCE, PATIENCE, Connection, RayPool, rooms
 from distclust.errors import ParameterError, RunError, RunFolderError
 from distclust.spec import PoolOptions
 from distclust.sweep.draws import Draws
@@ -150,9 +151,21 @@ class _Events(tune.Callback):
         self.study, self.where, self.queue, self.stop, self.watch = study, where, queue, stop, watch
         self.actors: set[Any] = set()
         self.deaths: Counter[str] = Counter()  # of a trial's process since its last round
+        self.patience = AUTOSCALING_PATIENCE if study.pool.autoscaling else PATIENCE
+        self.running_at = time.monotonic()
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # as in _Queue
+
+    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        now = time.monotonic()
+        if any(trial.status == "RUNNING" for trial in trials):
+            self.running_at = now
+        elif now - self.running_at > self.patience and not self.stop.stop_all():
+            self.stop.error = RunError(
+                f"no trial could be started within {self.patience:.0f} s; the cluster's CPUs and GPUs are taken by "
+                f"others, or gone (`ray status` shows it); continue with --resume"
+            )
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         ours, actor = _ours(self.study, trial), trial.temporary_state.ray_actor
