@@ -1,5 +1,6 @@
 """The command as a user meets it: results, progress, bad input, Ctrl-C, kill -9 and resume."""
 
+import contextlib
 import json
 import os
 import re
@@ -17,14 +18,24 @@ from distclust.run import main
 QUICK = ["combination", "dataset=digits", "pool.kind=local", "n_epochs=2", "n_rounds=2", "n_members=2"]
 
 
-def command(*words, **options):
-    return subprocess.Popen(
-        [sys.executable, "-m", "distclust.run", *map(str, words)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        **options,
-    )
+@pytest.fixture
+def command():
+    """Starts the command in a process of its own; what a test leaves running is ended."""
+    with contextlib.ExitStack() as stack:
+
+        def start(*words, **options):
+            process = subprocess.Popen(
+                [sys.executable, "-m", "distclust.run", *map(str, words)],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                **options,
+            )
+            stack.callback(process.communicate)
+            stack.callback(process.kill)
+            return process
+
+        yield start
 
 
 def labels(path):
@@ -85,7 +96,7 @@ def test_spec_yaml_runs_the_same_again(tmp_path):
     assert len(labels(tmp_path / "a")) == 300
 
 
-def test_help_is_quick_and_names_what_there_is():
+def test_help_is_quick_and_names_what_there_is(command):
     start = time.perf_counter()
     process = command("--help")
     out, err = process.communicate()
@@ -209,7 +220,7 @@ def through(tmp_path_factory):
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_an_interrupted_run_is_resumed_to_the_same_labels(how, through, tmp_path, capsys):
+def test_an_interrupted_run_is_resumed_to_the_same_labels(how, through, tmp_path, capsys, command):
     path = tmp_path / "r"
     process = command(*SLOW, "--out", path)
     while not (path / "rounds.jsonl").exists() or len((path / "rounds.jsonl").read_text().splitlines()) < 2:
@@ -228,7 +239,7 @@ def test_an_interrupted_run_is_resumed_to_the_same_labels(how, through, tmp_path
     assert rounds == list(range(60))
 
 
-def test_an_interrupt_before_the_first_round_can_be_resumed_too(tmp_path):
+def test_an_interrupt_before_the_first_round_can_be_resumed_too(tmp_path, command):
     path = tmp_path / "r"
     process = command("combination", "dataset=digits", "pool.kind=local", "n_epochs=3000", "n_rounds=1", "--out", path)
     while not (path / "spec.yaml").exists():
@@ -241,7 +252,7 @@ def test_an_interrupt_before_the_first_round_can_be_resumed_too(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_on_ray_survives_the_death_of_a_worker(tmp_path):
+def test_a_run_on_ray_survives_the_death_of_a_worker(tmp_path, command):
     """On Ray one worker is killed in mid-run; the labels are those of this process alone."""
     import psutil
 
@@ -251,8 +262,9 @@ def test_a_run_on_ray_survives_the_death_of_a_worker(tmp_path):
     while not (path / "rounds.jsonl").exists():
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.1)
-    workers = [p for p in psutil.Process(process.pid).children(recursive=True) if "RayWorker" in " ".join(p.cmdline())]
-    assert workers
+    ray = psutil.Process(process.pid).children(recursive=True)
+    workers = [p for p in ray if re.match("ray::(combination/digits/seed0/member0|RayWorker)", " ".join(p.cmdline()))]
+    assert len(workers) == 2
     workers[0].kill()
     out, err = process.communicate(timeout=200)
     assert process.returncode == 0, err
