@@ -394,7 +394,8 @@ def _known(y: np.ndarray[Any, Any], agreement: Agreement) -> bool:
 
 
 def _n_names(agreement: Agreement) -> int:
-    return max(1, int(agreement.aligned.max()) + 1)
+    """Return the number of names in use; where no member votes, selective pseudo-labels may have labels all the same."""
+    return max(0, int(agreement.labels.max()), int(agreement.aligned.max())) + 1
 
 
 def _parquet(round: Round, rows: Labels | None) -> bytes:

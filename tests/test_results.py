@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 
 from distclust import CombinationAssignment, Dataset, LocalPool, load_model, rounds
+from distclust.contracts import Agreement, MemberOutput, Round
 from distclust.errors import RunError, RunFolderError
-from distclust.results import RunFolder, measured, reliability
+from distclust.results import RunFolder, figures, measured, reliability
 
 SPEC = "method: combination\ndataset: blobs\n"
 
@@ -188,3 +189,14 @@ def test_one_member_has_no_stability_to_store(tmp_path, blobs, capfd):
         folder.store(last)
     folder.close()
     assert "NaN" not in "".join(capfd.readouterr())
+
+
+def test_labels_by_the_concatenation_of_the_latents_alone_are_measured(blobs):
+    """Selective pseudo-labels of members that all abstained: there are labels, and no member's own."""
+    x, y = blobs
+    nobody = MemberOutput(np.full(300, -1), status="abstained", cause="no cut")
+    agreement = Agreement(y.astype(np.int64), np.zeros(300, bool), np.ones(300), 1, np.full((2, 300), -1))
+    found = figures(Round(0, (nobody, nobody), agreement, 0.1, (0,)), Dataset("blobs", x, y), 3)
+    assert found["effective_clusters"] == pytest.approx(3.0)
+    assert found["oracle_acc"] == 1.0
+    assert np.isnan(found["stability"])
