@@ -79,7 +79,7 @@ def run(case: str, work: Path) -> dict[str, object]:
         "true": true,
         **found,
         "minutes": float(seconds) / 60,
-        "command": f"python -m distclust.run sweep {STUDY} {shlex.join(words)}",
+        "command": f"python benchmarks/choose_k.py {shlex.quote(case)}",
         "date": datetime.date.today().isoformat(),
         "machine": f"{platform.machine()}, {platform.system()}",
         "version": distclust.__version__,

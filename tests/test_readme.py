@@ -27,6 +27,15 @@ def test_python_runs(code, capsys):
     assert re.search(r"\d+% of the points are agreed on", capsys.readouterr().out)
 
 
+@pytest.mark.parametrize("size", [(), ("size=smoke",)])
+@pytest.mark.parametrize("text", blocks("yaml"))
+def test_a_study_can_be_run(text, size, tmp_path):
+    (tmp_path / "study.yaml").write_text(text, encoding="utf-8")
+    study = read_study(tmp_path / "study.yaml", size)
+    study.check()
+    assert len(study.samples()) > 1
+
+
 def commands():
     lines = [line.split("#")[0].strip() for block in blocks("bash") for line in block.splitlines()]
     return [line for line in lines if line]
