@@ -394,7 +394,7 @@ def _known(y: np.ndarray[Any, Any], agreement: Agreement) -> bool:
 
 
 def _n_names(agreement: Agreement) -> int:
-    """Return the number of names in use; where no member votes, selective pseudo-labels may have labels all the same."""
+    """Return the number of names in use; where no member votes, there may be labels all the same."""
     return max(0, int(agreement.labels.max()), int(agreement.aligned.max())) + 1
 
 
