@@ -12,6 +12,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from distclust import (
     CombinationAssignment,
     DistclustError,
+    EntropyClustering,
     LocalPool,
     SelectivePseudoLabel,
     load_model,
@@ -340,6 +341,7 @@ ONE_CLUSTER = "asks for n_clusters=1, which is refused: nothing is to be learned
     [
         CombinationAssignment(n_epochs=30, n_rounds=2),
         SelectivePseudoLabel(n_members=2, labelling="k-means", pretrain_epochs=30, epochs=10, n_rounds=2),
+        EntropyClustering(n_epochs=30, n_rounds=2),
     ],
     expected_failed_checks=lambda _: dict.fromkeys(
         [

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
 import torch
 from pydantic import Field
-from sklearn.base import BaseEstimator, ClusterMixin
-from sklearn.utils.validation import check_is_fitted
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin
+from sklearn.metrics import silhouette_score
+from sklearn.utils import Tags
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from distclust.consensus import align, vote
 from distclust.contracts import Agreement, Array, Labels, Member, MemberOutput, Pool, Round, State
@@ -20,15 +23,19 @@ from distclust.data.arrays import check_x
 from distclust.distributed.driver import rounds
 from distclust.distributed.pool import LocalPool
 from distclust.errors import DataError, ParameterError
-from distclust.metrics import effective_clusters
+from distclust.metrics import effective_clusters, stability
 from distclust.parameters import check, declared
+from distclust.seeding import generator
+
+Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 BLOCK = 4096  # points at a time when a network is only read
-_COLLAPSED = 0.99  # a member is collapsed when one cluster holds this share of all points
+COLLAPSED = 0.99  # a member is collapsed when one cluster holds this share of all points
+_SCORED = 2_000  # points that the silhouette of `score` looks at
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class EnsembleClusterer(ClusterMixin, BaseEstimator):
+class EnsembleClusterer(ClusterMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """Base of all methods: an ensemble of members, trained in rounds, that votes.
 
     Args:
@@ -41,11 +48,13 @@ class EnsembleClusterer(ClusterMixin, BaseEstimator):
         labels_: (N,) consensus labels; -1 where no member has a say.
         agreement_: (N,) share of the voting members whose aligned label is the consensus label.
         agreed_: (N,) bool, True where that share reaches the threshold.
+        clusters_: the labels that occur in labels_, ascending; new points get no other.
         members_: the trained members, None for one that was lost.
         last_round_: the last Round, with every member's output.
         names_: (M, K) the consensus' name for each member's cluster; -1 throughout for a member without a say.
         shape_: shape of one data point.
         n_features_in_: size of the second axis of X.
+        feature_names_in_: names of its columns, where X was a table that has them.
     """
 
     trains_on_agreement: ClassVar[bool] = False
@@ -74,6 +83,7 @@ class EnsembleClusterer(ClusterMixin, BaseEstimator):
         """
         x = check_x(X)
         method = self.checked(x)
+        validate_data(self, X, skip_check_array=True, ensure_2d=False)  # keeps the names of a table's columns
         own = LocalPool() if pool is None else pool
         try:
             last = None
@@ -89,24 +99,71 @@ class EnsembleClusterer(ClusterMixin, BaseEstimator):
         """Return the consensus labels of X; arguments as in `fit`."""
         return self.fit(X, pool=pool).labels_
 
-    def predict(self, X: Any) -> Labels:
-        """Return the members' vote for new points, (N,) int64."""
-        return self._vote(self._door(X)).labels
+    def predict(self, X: Any, *, coverage: float = 1.0) -> Labels:
+        """Return the members' vote for new points, (N,) int64; never a cluster that no point had in `fit`.
 
-    def predict_agreement(self, X: Any) -> np.ndarray[Any, np.dtype[np.float64]]:
-        """Return for new points the share of the voting members that give the label of `predict`, (N,)."""
-        return self._vote(self._door(X)).share
+        Args:
+            X: new points, of the shape of those that were fitted.
+            coverage: share of the points that get their label, in (0, 1]: those on which most members agree, and of
+                equal agreement those of the greatest probability. The others get -1.
 
-    def predict_proba(self, X: Any) -> np.ndarray[Any, np.dtype[np.float64]]:
-        """Return the mean of the voting members' probabilities, (N, K), in the consensus' names."""
+        Raises:
+            DataError: X cannot be used.
+            ParameterError: coverage is out of range.
+        """
+        if not 0 < coverage <= 1:
+            raise ParameterError([f"coverage={coverage!r} cannot be used: it takes a share in (0, 1], as in 0.9."])
         x = self._door(X)
-        total = np.zeros((len(x), self.names_.shape[1]))
-        voting = 0
-        for member, names in zip(self.members_, self.names_, strict=True):
-            if member is not None and names[0] >= 0:
-                total[:, names] += self._probabilities(member, x)
-                voting += 1
-        return total / max(1, voting)
+        if coverage == 1:
+            return self._vote(x)[0].labels
+        agreement, probabilities = self._vote(x)
+        surest = np.lexsort((-probabilities[np.arange(len(x)), agreement.labels], -agreement.share))
+        labels = agreement.labels.copy()
+        labels[surest[math.ceil(round(coverage * len(x), 9)) :]] = -1
+        return labels
+
+    def predict_agreement(self, X: Any) -> Floats:
+        """Return for new points the share of the voting members that give the label of `predict`, (N,)."""
+        return self._vote(self._door(X))[0].share
+
+    def predict_proba(self, X: Any) -> Floats:
+        """Return the mean of the voting members' probabilities, (N, K), in the consensus' names.
+
+        A cluster that no point had in `fit` gets none. Without a voting member all are 0.
+        """
+        return self._vote(self._door(X))[1]
+
+    def transform(self, X: Any) -> Array:
+        """Return the latents of the members that have a say side by side, (N, D of all of them) float32."""
+        return self._latents(self._door(X))
+
+    def score(self, X: Any, y: object = None) -> float:
+        """Return how good the clusters of X are without a label, the greater the better, in -1 .. 1.
+
+        With several members it is their stability, the mean adjusted Rand index of all pairs of them, where a pair with
+        one that has no say counts 0; with a single one the silhouette of its labels in its latents, of 2,000 points
+        drawn by the seed. The two are not to be compared with each other.
+
+        Args:
+            X: as in `predict`.
+            y: ignored; there for scikit-learn's sake.
+        """
+        x = self._door(X)
+        if self.n_members > 1:
+            agreement, _ = self._vote(x)
+            there = math.comb(agreement.voters, 2) / math.comb(self.n_members, 2)
+            return there * stability(agreement.aligned) if there else 0.0
+        rows = np.sort(generator(self.random_state, "points of the score").permutation(len(x))[:_SCORED])
+        labels = self._vote(x[rows])[0].labels
+        if not 1 < len(np.unique(labels)) < len(labels):
+            return -1.0
+        return float(silhouette_score(self._latents(x[rows]), labels))
+
+    def save(self, folder: str | Path) -> None:
+        """Write the fitted model to a new folder; `distclust.load_model` reads it. See `saved.save_model`."""
+        from distclust.methods.saved import save_model
+
+        save_model(self, folder)
 
     def checked(self, x: Array) -> Self:
         """Return a copy with checked parameters, fit for the data.
@@ -156,6 +213,7 @@ class EnsembleClusterer(ClusterMixin, BaseEstimator):
         self.agreement_ = last.agreement.share
         self.agreed_ = last.agreement.agreed
         self.last_round_ = last
+        self.clusters_ = np.unique(self.labels_[self.labels_ >= 0])
         self.n_features_in_ = int(x.shape[1])
         self.shape_ = tuple(x.shape[1:])
         self.names_ = np.stack([method.names(o, a) for o, a in zip(last.outputs, last.agreement.aligned, strict=True)])
@@ -191,19 +249,51 @@ class EnsembleClusterer(ClusterMixin, BaseEstimator):
                 f"X has data points of shape {tuple(x.shape[1:])}, but this {type(self).__name__} was fitted on "
                 f"{self.shape_}. Give data of the shape it was fitted on."
             )
+        validate_data(self, X, skip_check_array=True, ensure_2d=False, reset=False)
         return x
 
-    def _vote(self, x: Array) -> Agreement:
-        rows = []
-        for member, names in zip(self.members_, self.names_, strict=True):
-            if member is None or names[0] < 0:
-                rows.append(np.full(len(x), -1, np.int64))
-            else:
-                rows.append(names[self._probabilities(member, x).argmax(1)])
-        return vote(np.stack(rows), self.agreement_threshold, self.names_.shape[1])
+    def _voting(self) -> Iterator[tuple[int, Any, Labels]]:
+        """Yield the members that have a say: index, member, and its clusters' names in the consensus (K,)."""
+        for index, (member, names) in enumerate(zip(self.members_, self.names_, strict=True)):
+            if member is not None and names[0] >= 0:
+                yield index, member, names
 
-    def _probabilities(self, member: Member, x: Array) -> np.ndarray[Any, np.dtype[np.float64]]:
-        return in_blocks(member.predict_proba, x).astype(np.float64)
+    def _probabilities(self, x: Array) -> Iterator[tuple[int, Floats]]:
+        """Yield the index of each member that has a say and its probabilities (N, K) in the consensus' names."""
+        empty = np.setdiff1d(np.arange(self.names_.shape[1]), self.clusters_)
+        for index, member, names in self._voting():
+            found = np.zeros((len(x), len(names)))
+            found[:, names] = in_blocks(member.predict_proba, x)
+            if len(empty):
+                found[:, empty] = 0
+                total = found.sum(axis=1, keepdims=True)
+                found[:, self.clusters_] += total == 0  # all of it was on clusters that nobody had
+                found /= found.sum(axis=1, keepdims=True)
+            yield index, found
+
+    def _vote(self, x: Array) -> tuple[Agreement, Floats]:
+        """Return the members' vote for checked points, and the mean of their probabilities (N, K)."""
+        n_members, n_clusters = self.names_.shape
+        rows, total, voting = np.full((n_members, len(x)), -1, np.int64), np.zeros((len(x), n_clusters)), 0
+        for index, found in self._probabilities(x):
+            rows[index], total, voting = found.argmax(axis=1), total + found, voting + 1
+        return vote(rows, self.agreement_threshold, n_clusters), total / max(1, voting)
+
+    def _latents(self, x: Array) -> Array:
+        found = [in_blocks(member.transform, x) for _, member, _ in self._voting()]
+        return np.concatenate(found, axis=1) if found else np.zeros((len(x), 0), np.float32)
+
+    @property
+    def _n_features_out(self) -> int:
+        """Number of columns of `transform`, for scikit-learn's `set_output`."""
+        check_is_fitted(self)
+        return self._latents(np.zeros((1, *self.shape_), np.float32)).shape[1]
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        assert tags.transformer_tags is not None
+        tags.transformer_tags.preserves_dtype = []  # latents are float32 whatever comes in
+        return tags
 
 
 def in_blocks(function: Callable[[torch.Tensor], torch.Tensor], x: Array) -> Array:
@@ -216,7 +306,7 @@ def collapse(output: MemberOutput) -> MemberOutput:
     """Return a member's output with its largest cluster among the scores, marked if that holds nearly all points."""
     largest = float(np.bincount(output.labels).max() / len(output.labels))
     scores = {**output.scores, "largest_cluster": largest}
-    if largest < _COLLAPSED:
+    if largest < COLLAPSED:
         return replace(output, scores=scores)
     cause = f"one cluster holds {largest:.1%} of all points"
     return replace(output, scores=scores, status="collapsed", cause=cause)

@@ -8,22 +8,27 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self, cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from pydantic import Field
+from scipy.optimize import linear_sum_assignment
+from sklearn.utils.validation import validate_data
 from torch import Tensor, nn
 
 from distclust import assign, losses
-from distclust.contracts import Agreement, Array, MemberOutput, State
-from distclust.data import imbalance_prior
+from distclust.consensus import vote
+from distclust.contracts import Agreement, Array, Labels, MemberOutput, Round, State
+from distclust.data import check_x, imbalance_prior
+from distclust.distributed.pool import chosen_device
 from distclust.errors import DataError
 from distclust.methods.base import (
     BLOCK,
+    COLLAPSED,
     EnsembleClusterer,
     batches,
     collapse,
@@ -129,6 +134,45 @@ class CombinationAssignment(EnsembleClusterer):
         """Return a new member; see `contracts.Method`."""
         return CombinationMember(self, shape, index, device)
 
+    def partial_fit(self, X: Any, y: object = None) -> Self:
+        """Learn from the next points of a stream: one pass over them, at the constant rate `learning_rate`.
+
+        Networks, centroids and a table of names are all that is kept, so memory does not grow with the stream. The
+        first call sets the scaling and starts the centroids, so it should bring points of all groups; after `fit` the
+        stream goes on from there. Clusters keep their names from call to call. Members train one after another in this
+        process, on a GPU if torch sees one.
+
+        Args:
+            X: points of the same shape in every call; at least n_clusters of them in the first.
+            y: ignored; there for scikit-learn's sake.
+
+        Returns:
+            The estimator, whose labels_, agreement_ and agreed_ are those of this X.
+
+        Raises:
+            ParameterError: parameters that cannot be used, all faults together.
+            DataError: data that cannot be used.
+            FloatingPointError: the loss is not finite.
+        """
+        new = not hasattr(self, "members_")
+        x = self._first(X) if new else self._door(X)
+        stream: _Stream = getattr(self, "_stream", None) or _Stream(self.names_)
+        points = torch.from_numpy(np.array(x))
+        members = cast(list[CombinationMember | None], self.members_)
+        labels = [None if m is None else m.learn(points.to(m.device), stream.n_calls, new) for m in members]
+        self.names_ = stream.names(labels)
+        rows = [np.full(len(x), -1) if row is None else n[row] for row, n in zip(labels, self.names_, strict=True)]
+        agreement = vote(np.stack(rows), self.agreement_threshold, self.n_clusters)
+        self.labels_, self.agreement_, self.agreed_ = agreement.labels, agreement.share, agreement.agreed
+        self.clusters_ = np.union1d(self.clusters_, self.labels_[self.labels_ >= 0])
+        self._stream: _Stream | None = stream
+        return self
+
+    def adopt(self, method: Self, x: Array, last: Round, states: Sequence[State | None]) -> Self:
+        """Take up the result of a run; see `EnsembleClusterer`. A stream that goes on from it begins anew."""
+        self._stream = None
+        return super().adopt(method, x, last, states)
+
     def total_epochs(self, n_samples: int) -> int:
         """Return the number of epochs of the whole run."""
         if self.n_epochs != "auto":
@@ -142,6 +186,58 @@ class CombinationAssignment(EnsembleClusterer):
     def _faults(self, values: dict[str, Any], x: Array) -> list[str]:
         faults = super()._faults(values, x)
         return faults + share_faults("prior", values) + round_faults(values)
+
+    def _first(self, X: Any) -> Array:
+        """Return the first points of a stream, checked, with the members made that are to learn from them."""
+        x = check_x(X)
+        method = self.checked(x)
+        validate_data(self, X, skip_check_array=True, ensure_2d=False)
+        self.shape_, self.n_features_in_ = tuple(x.shape[1:]), int(x.shape[1])
+        device = chosen_device("auto")
+        self.members_ = [method.member(self.shape_, index, device) for index in range(self.n_members)]
+        self.names_ = np.tile(np.arange(self.n_clusters), (self.n_members, 1))
+        self.clusters_ = np.zeros(0, np.int64)
+        self._stream = None
+        return x
+
+
+class _Stream:
+    """How the members' clusters go together, counted along a stream; early counts fade by half with every call.
+
+    Args:
+        names: (M, K) each member's names at the start; -1 throughout for one without a say, which stays so.
+    """
+
+    def __init__(self, names: Labels) -> None:
+        self.n_calls = 0
+        self.known = names.copy()  # (M, K) the latest names
+        self.together = np.zeros((len(names), names.shape[1], names.shape[1]))  # member, its cluster, name
+
+    def names(self, labellings: Sequence[Labels | None]) -> Labels:
+        """Count the next points, and return the members' names, (M, K); -1 throughout for one without a say.
+
+        The first member that has a say keeps its names, the others are matched to it. One that lately gave nearly all
+        points the same label has none.
+
+        Args:
+            labellings: each member's own labels (N,) of the same points; None for a lost one.
+        """
+        self.n_calls += 1
+        found = np.full_like(self.known, -1)
+        reference: Labels | None = None
+        for m, labels in enumerate(labellings):
+            if labels is None or self.known[m, 0] < 0:
+                continue
+            named = self.known[m][labels] if reference is None else reference
+            self.together[m] /= 2
+            np.add.at(self.together[m], (labels, named), 1)
+            sizes = self.together[m].sum(axis=1)
+            if sizes.max() >= COLLAPSED * sizes.sum():
+                continue
+            if reference is not None:
+                self.known[m] = linear_sum_assignment(-self.together[m])[1]
+            reference, found[m] = named, self.known[m]
+        return found
 
 
 class CombinationNet(nn.Module):
@@ -209,13 +305,28 @@ class CombinationMember:
         if round == 0:
             self._start(x)
         loss = self._train(x, round)
-        labels = self._look(x)
-        if self.settings.covariance == "estimated":
-            self._estimate_covariances(x, labels)
-            labels = self._look(x)  # by the new shapes, as prediction will see them
-        found = labels.cpu().numpy()
-        scores = {"loss": loss, "effective_clusters": float(effective_clusters(found))}
-        return collapse(MemberOutput(found, None, scores))
+        labels = self._labels(x)
+        scores = {"loss": loss, "effective_clusters": float(effective_clusters(labels))}
+        return collapse(MemberOutput(labels, None, scores))
+
+    def learn(self, x: Tensor, call: int, start: bool) -> Labels:
+        """Train on the next points of a stream, in one pass at a constant rate, and label them.
+
+        Args:
+            x: the points, on the member's device.
+            call: index of the call, which addresses its random numbers.
+            start: whether they are the first that this member ever sees.
+        """
+        if start:
+            self._start(x)
+        self.net.train()
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.settings.learning_rate
+        seed, member = self.settings.random_state, self.index
+        noise = torch_generator(seed, "gumbel noise of a stream", member=member, round=call, device=self.device)
+        order = generator(seed, "batch order of a stream", member=member, round=call).permutation(len(x))
+        self._mean([self._step(xb, noise, call) for xb in self._batches(x, order)], call)
+        return self._labels(x)
 
     def predict_proba(self, x: Tensor) -> Tensor:
         """Return softmax(-cost), (N, K): the posterior under equal shares; its greatest is the nearest centroid."""
@@ -275,17 +386,24 @@ class CombinationMember:
         noise = torch_generator(
             self.settings.random_state, "gumbel noise", member=self.index, round=round, device=self.device
         )
-        total, n = torch.zeros((), device=self.device), 0
+        found = []
         for epoch in self.settings.epochs(len(x), round):
             order = generator(self.settings.random_state, "batch order", member=self.index, round=epoch)
             for step, xb in enumerate(self._batches(x, order.permutation(len(x)))):
                 self._set_learning_rate(epoch, step, len(x))
-                loss = self._loss(xb, noise, round)
-                self.optimiser.zero_grad()
-                loss.backward()
-                self.optimiser.step()
-                total, n = total + loss.detach(), n + 1
-        mean = float(total) / max(1, n)
+                found.append(self._step(xb, noise, round))
+        return self._mean(found, round)
+
+    def _step(self, xb: Tensor, noise: torch.Generator, round: int) -> Tensor:
+        """Take a step of the optimiser and return the loss before it."""
+        loss = self._loss(xb, noise, round)
+        self.optimiser.zero_grad()
+        loss.backward()
+        self.optimiser.step()
+        return loss.detach()
+
+    def _mean(self, found: Sequence[Tensor], round: int) -> float:
+        mean = float(torch.stack(list(found)).mean()) if found else 0.0
         if not math.isfinite(mean):
             raise self._diverged(round)
         return mean
@@ -312,6 +430,15 @@ class CombinationMember:
     def _batches(self, x: Tensor, order: Array) -> Iterator[Tensor]:
         for part in batches(order, self.settings.batch_size):
             yield x[torch.from_numpy(part).to(x.device)]
+
+    def _labels(self, x: Tensor) -> Labels:
+        """Return the labels of all points, (N,), after the clusters' shapes are brought up to date."""
+        labels = self._look(x)
+        if self.settings.covariance == "estimated":
+            self._estimate_covariances(x, labels)
+            labels = self._look(x)  # by the new shapes, as prediction will see them
+        found: Labels = labels.cpu().numpy()
+        return found
 
     def _look(self, x: Tensor) -> Tensor:
         """Return the nearest centroid of every point, (N,)."""

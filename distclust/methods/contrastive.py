@@ -17,6 +17,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
+from sklearn.utils import Tags
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 from torch.optim.swa_utils import get_ema_multi_avg_fn
@@ -136,6 +137,11 @@ class ContrastiveClusterer(EnsembleClusterer):
         if values["views"] != "auto":
             faults += _view_faults(values["views"])
         return faults + round_faults(values)
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False  # images alone
+        return tags
 
 
 class Student(nn.Module):

@@ -17,7 +17,7 @@ from distclust.methods import METHODS, method_class
 from distclust.methods.base import EnsembleClusterer, revived
 from distclust.parameters import declared, plain_value
 
-_FORMAT = 1
+_FORMAT = 2
 _MANIFEST = "model.json"
 
 
@@ -64,6 +64,7 @@ def load_model(folder: str | Path) -> EnsembleClusterer:
             raise DataError(f"{path} holds a model of format {found['format']!r}, this version reads format {_FORMAT}.")
         model = method_class(found["method"])(**{k: plain_value(v) for k, v in found["parameters"].items()})
         model.names_ = np.array(found["names"], dtype=np.int64)
+        model.clusters_ = np.array(found["clusters"], dtype=np.int64)
         model.shape_ = tuple(found["shape"])
         model.n_features_in_ = model.shape_[0]
         model.members_ = [
@@ -90,6 +91,7 @@ def _manifest(model: EnsembleClusterer) -> dict[str, Any]:
         "parameters": {key: plain_value(getattr(model, key)) for key in declared(type(model))},
         "shape": list(model.shape_),
         "names": model.names_.tolist(),
+        "clusters": model.clusters_.tolist(),
         "members": [member is not None for member in model.members_],
     }
 
