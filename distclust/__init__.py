@@ -26,6 +26,7 @@ _HOME = {
     "align": "consensus",
     "assign": "",
     "consensus": "",
+    "export_onnx": "methods.exported",
     "labelling": "",
     "load": "data",
     "load_model": "methods.saved",

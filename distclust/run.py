@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from distclust.command import INTERRUPTED, Parser, exit_code, interruptible
 from distclust.errors import InputError
-from distclust.sweep.command import COMMANDS
+from distclust.predict import predict_command
+from distclust.sweep.command import COMMANDS as SWEEP_COMMANDS
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from distclust.methods.base import EnsembleClusterer
     from distclust.results import RunFolder
     from distclust.spec import Spec
+
+COMMANDS = {**SWEEP_COMMANDS, "predict": predict_command}
 
 _HELP = """\
 Train an ensemble of deep clusterers and write its consensus, with no argument on scikit-learn's digits.
@@ -33,9 +36,10 @@ METHOD is one of:
 `python -m distclust.run METHOD --help` lists its parameters.
 
 Other commands, each with a --help of its own:
-  sweep FILE      a study of seeds and parameters on Ray Tune, and its tables
-  compare RUN     a sweep's numbers beside a paper's
-  table NAME      a paper's table, as published
+  predict MODEL DATA   labels of new points by a model that was kept
+  sweep FILE           a study of seeds and parameters on Ray Tune, and its tables
+  compare RUN          a sweep's numbers beside a paper's
+  table NAME           a paper's table, as published
 """
 _KEYS = """\
 key=value pairs are the method's parameters (n_members is 5 unless it or a file is given), and

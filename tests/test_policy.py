@@ -30,6 +30,7 @@ FLOORS = {
     "spec": 4,
     "results": 4,
     "published": 4,
+    "predict": 5,
     "report": 5,
     "sweep": 6,
     "run": 7,

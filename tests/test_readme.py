@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from distclust import load
+from distclust.predict import _words
 from distclust.report import embeddings, theory
-from distclust.run import _parser
+from distclust.run import COMMANDS, _parser
 from distclust.spec import read
 from distclust.sweep import read_study
-from distclust.sweep.command import COMMANDS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -50,6 +50,8 @@ def test_every_command_is_known():
         elif words[1:3] == ["-m", "distclust.run"] and words[3] in COMMANDS:
             if words[3] == "sweep" and words[4] != "--resume":
                 read_study(ROOT / words[4], [word for word in words[5:] if "=" in word]).check()
+            if words[3] == "predict":
+                _words(words[4:] if "--out" not in words else words[4 : words.index("--out")])
         elif words[1:3] == ["-m", "distclust.run"]:
             arguments = _parser().parse_intermixed_args(words[3:])
             if not arguments.help and not arguments.resume:

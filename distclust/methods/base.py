@@ -111,27 +111,23 @@ class EnsembleClusterer(ClusterMixin, ClassNamePrefixFeaturesOutMixin, Transform
             DataError: X cannot be used.
             ParameterError: coverage is out of range.
         """
-        if not 0 < coverage <= 1:
-            raise ParameterError([f"coverage={coverage!r} cannot be used: it takes a share in (0, 1], as in 0.9."])
-        x = self._door(X)
-        if coverage == 1:
-            return self._vote(x)[0].labels
-        agreement, probabilities = self._vote(x)
-        surest = np.lexsort((-probabilities[np.arange(len(x)), agreement.labels], -agreement.share))
-        labels = agreement.labels.copy()
-        labels[surest[math.ceil(round(coverage * len(x), 9)) :]] = -1
-        return labels
+        agreement, probabilities = self.consult(X)
+        return covered(agreement, probabilities, coverage)
 
     def predict_agreement(self, X: Any) -> Floats:
         """Return for new points the share of the voting members that give the label of `predict`, (N,)."""
-        return self._vote(self._door(X))[0].share
+        return self.consult(X)[0].share
 
     def predict_proba(self, X: Any) -> Floats:
         """Return the mean of the voting members' probabilities, (N, K), in the consensus' names.
 
         A cluster that no point had in `fit` gets none. Without a voting member all are 0.
         """
-        return self._vote(self._door(X))[1]
+        return self.consult(X)[1]
+
+    def consult(self, X: Any) -> tuple[Agreement, Floats]:
+        """Return the members' vote for new points, and `predict_proba`, for the work of one prediction."""
+        return self._vote(self._door(X))
 
     def transform(self, X: Any) -> Array:
         """Return the latents of the members that have a say side by side, (N, D of all of them) float32."""
@@ -294,6 +290,26 @@ class EnsembleClusterer(ClusterMixin, ClassNamePrefixFeaturesOutMixin, Transform
         assert tags.transformer_tags is not None
         tags.transformer_tags.preserves_dtype = []  # latents are float32 whatever comes in
         return tags
+
+
+def covered(agreement: Agreement, probabilities: Floats, coverage: float) -> Labels:
+    """Return the labels (N,) of the points that the members are surest of, -1 for the others.
+
+    Args:
+        agreement: the members' vote.
+        probabilities: (N, K) that they give the clusters.
+        coverage: share of the points to label, in (0, 1]: those on which most agree, then the most probable.
+
+    Raises:
+        ParameterError: coverage is out of range.
+    """
+    if not 0 < coverage <= 1:
+        raise ParameterError([f"coverage={coverage!r} cannot be used: it takes a share in (0, 1], as in 0.9."])
+    labels = agreement.labels.copy()
+    probability = probabilities[np.arange(len(labels)), labels]
+    surest = np.lexsort((-probability, -agreement.share))
+    labels[surest[math.ceil(round(coverage * len(labels), 9)) :]] = -1
+    return labels
 
 
 def in_blocks(function: Callable[[torch.Tensor], torch.Tensor], x: Array) -> Array:

@@ -274,6 +274,10 @@ class CombinationNet(nn.Module):
             return losses.squared_distances(latents, self.centroids) / (2 * self.sigma)
         return losses.mahalanobis_cost(latents, self.centroids, self.whitening)
 
+    def posterior(self, x: Tensor) -> Tensor:
+        """Return softmax(-cost) of raw values, (N, K) float64."""
+        return (-self.cost(self.encode(x))).double().softmax(1)
+
 
 class CombinationMember:
     """One encoder with its centroids and their optimiser.
@@ -332,7 +336,7 @@ class CombinationMember:
         """Return softmax(-cost), (N, K): the posterior under equal shares; its greatest is the nearest centroid."""
         self.net.eval()
         with torch.no_grad():
-            return (-self.net.cost(self.net.encode(x.to(self.device)))).double().softmax(1).cpu()
+            return self.net.posterior(x.to(self.device)).cpu()
 
     def transform(self, x: Tensor) -> Tensor:
         """Return the latents, (N, D)."""

@@ -313,6 +313,10 @@ class EntropyNet(nn.Module):
         """Return the logits (N, K) of scaled values (N, *shape)."""
         return self.head(self.trunk(scaled))
 
+    def posterior(self, x: Tensor) -> Tensor:
+        """Return the softmax of raw values (N, *shape), (N, K)."""
+        return self(self.scaling(x)).softmax(1)
+
 
 class Batch(NamedTuple):
     """What the losses are made of."""
@@ -486,7 +490,7 @@ class EntropyMember:
         """Return the probabilities of all points, (N, K)."""
         self.net.eval()
         with torch.no_grad():
-            return torch.cat([self.net(self.net.scaling(xb)).softmax(1) for xb in x.split(BLOCK)])
+            return torch.cat([self.net.posterior(xb) for xb in x.split(BLOCK)])
 
     @property
     def _once_an_epoch(self) -> bool:

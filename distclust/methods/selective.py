@@ -247,6 +247,10 @@ class SelectiveNet(nn.Module):
         scaled = self.scaling(x)
         return scaled.flatten(1) if self.bare else self.autoencoder.encoder(scaled)
 
+    def posterior(self, x: Tensor) -> Tensor:
+        """Return the pseudo-classifier's softmax of raw values, (N, K) float64."""
+        return self.classifier(self.encode(x)).double().softmax(1)
+
 
 class SelectiveMember:
     """One autoencoder with its pseudo-classifier and their optimiser.
@@ -292,7 +296,7 @@ class SelectiveMember:
             )
         self.net.eval()
         with torch.no_grad():
-            return self.net.classifier(self.net.encode(x.to(self.device))).double().softmax(1).cpu()
+            return self.net.posterior(x.to(self.device)).cpu()
 
     def transform(self, x: Tensor) -> Tensor:
         """Return the latents, (N, D)."""

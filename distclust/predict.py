@@ -1,0 +1,146 @@
+"""The command predict: a kept model labels new points, `python -m distclust.run predict MODEL DATA`."""
+
+from __future__ import annotations
+
+import argparse
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from distclust.command import Parser
+from distclust.errors import InputError, ParameterError
+
+if TYPE_CHECKING:
+    from distclust.contracts import Array, Dataset
+    from distclust.methods.base import EnsembleClusterer
+
+_PROG = "python -m distclust.run predict"
+_USAGE = f"{_PROG} MODEL DATA [coverage=SHARE] [dataset.OPTION=value ...] [--out FILE]"
+_DESCRIPTION = """\
+Label new points with a model that was kept, without Ray.
+
+MODEL is the folder of a run, or one that model.save() wrote. DATA is a name or a path, as in dataset=.
+coverage=0.9 labels the 90% of the points that the ensemble is surest of; the others get -1.
+"""
+_EPILOG = """\
+FILE gets, a row a point: index, label, agreement (the share of the voting members behind the label) and probability
+(the mean of what they give it).
+
+examples:
+  python -m distclust.run predict runs/my-run new.npy
+  python -m distclust.run predict my-model new.npy coverage=0.9 --out labels.parquet
+"""
+
+
+def predict_command(words: Sequence[str]) -> int:
+    """Run `predict MODEL DATA`, and return the exit code."""
+    parser = _parser()
+    given = parser.parse_intermixed_args(words)
+    if given.help:
+        print(parser.format_help())
+        return 0
+    places, coverage, options = _words(given.words)
+    target = Path(given.out)
+    if target.exists():
+        raise InputError(f"{target} exists already; choose another file with --out.")
+    print(f"distclust: reading {places[0]}, loading torch ...", flush=True)
+    from distclust.data import load
+    from distclust.distributed.checkpoint import LocalFolder
+
+    model = _model(places[0])
+    folder = LocalFolder(target.parent)
+    data = load(places[1], **options)
+    columns = predicted(model, data, coverage)
+    folder.write(target.name, _parquet(columns))
+    _say(columns, model, target)
+    return 0
+
+
+def predicted(model: EnsembleClusterer, data: Dataset, coverage: float = 1.0) -> dict[str, Array]:
+    """Return what a model says of each point: index, label, agreement and probability, (N,) each.
+
+    Args:
+        model: fitted.
+        data: points of the shape of those that were fitted; its true classes are not read.
+        coverage: share of the points that get their label, see `EnsembleClusterer.predict`.
+    """
+    from distclust.methods.base import covered
+
+    agreement, probabilities = model.consult(data.x)
+    probability = probabilities[np.arange(len(data.x)), agreement.labels]
+    return {
+        "index": np.arange(len(data.x)) if data.rows is None else data.rows,
+        "label": covered(agreement, probabilities, coverage),
+        "agreement": agreement.share,
+        "probability": np.where(agreement.labels >= 0, probability, 0.0),
+    }
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(
+        prog=_PROG,
+        usage=_USAGE,
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        add_help=False,
+        allow_abbrev=False,
+    )
+    parser.add_argument("words", nargs="*", metavar="MODEL DATA", help=argparse.SUPPRESS)
+    parser.add_argument("--out", metavar="FILE", default="labels.parquet", help="the file of labels (labels.parquet)")
+    parser.add_argument("-h", "--help", action="store_true", help="show this and end")
+    return parser
+
+
+def _words(words: Sequence[str]) -> tuple[list[str], float, dict[str, Any]]:
+    """Return the model's and the data's place, the coverage, and the options of the data."""
+    from distclust.spec import split_word
+
+    places = [word for word in words if "=" not in word]
+    if len(places) != 2:
+        raise InputError(f"give a model and data, as in predict runs/my-run new.npy; got {places}.")
+    coverage, options = 1.0, {}
+    for key, value in (split_word(word) for word in words if "=" in word):
+        if key == "coverage":
+            coverage = value
+        elif key.startswith("dataset."):
+            options[key.removeprefix("dataset.")] = value
+        else:
+            raise InputError(f"{key}={value} cannot be used here; coverage=SHARE and dataset.OPTION=value can.")
+    if isinstance(coverage, bool) or not isinstance(coverage, int | float) or not 0 < coverage <= 1:
+        raise ParameterError([f"coverage={coverage!r} cannot be used: it takes a share in (0, 1], as in 0.9."])
+    return places, float(coverage), options
+
+
+def _model(place: str) -> EnsembleClusterer:
+    from distclust.methods.saved import load_model
+
+    path = Path(place)
+    return load_model(path / "model" if (path / "spec.yaml").is_file() else path)
+
+
+def _parquet(columns: dict[str, Array]) -> bytes:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    sink = io.BytesIO()
+    pq.write_table(pa.table(columns), sink)
+    return sink.getvalue()
+
+
+def _say(columns: dict[str, Array], model: EnsembleClusterer, target: Path) -> None:
+    labels, agreement = columns["label"], columns["agreement"]
+    labelled = labels >= 0
+    sizes = np.bincount(labels[labelled], minlength=len(model.clusters_))
+    if not labelled.any():
+        print(f"{len(labels):,} points, none labelled: no member of the model has a say")
+    else:
+        print(
+            f"{labelled.sum():,} of {len(labels):,} points labelled, in {(sizes > 0).sum()} clusters of "
+            f"{sizes[sizes > 0].min():,} to {sizes.max():,} points; on average {agreement[labelled].mean():.1%} of the "
+            f"members stand behind a label"
+        )
+    print(f"labels: {target}")
