@@ -1,4 +1,4 @@
-"""The README keeps its word: its Python runs, its commands parse, its names exist."""
+"""The README keeps its word: its Python runs, its commands and those of docs/ parse, its names exist."""
 
 import re
 import shlex
@@ -36,14 +36,20 @@ def test_a_study_can_be_run(text, size, tmp_path):
     assert len(study.samples()) > 1
 
 
-def commands():
-    lines = [line.split("#")[0].strip() for block in blocks("bash") for line in block.splitlines()]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def commands(page):
+    text = page.read_text(encoding="utf-8")
+    found = re.findall(r"```bash\n(.*?)```", text, flags=re.DOTALL)
+    lines = [line.split("#")[0].strip() for block in found for line in block.splitlines()]
     return [line for line in lines if line]
 
 
-def test_every_command_is_known():
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_command_is_known(page):
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
-    for line in commands():
+    for line in commands(page):
         words = shlex.split(line)
         if words[0] == "make":
             assert words[1] in targets, line
