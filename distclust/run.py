@@ -220,7 +220,8 @@ def _announce(console: Console, data: Dataset, method: EnsembleClusterer, folder
     console.print(
         f"{data.name}: {len(data.x):,} points of {shape}, {method.n_clusters} clusters, "
         f"{method.n_members} members, {'up to ' if method.may_end_early else ''}{method.n_rounds} rounds, "
-        f"seed {method.random_state}"
+        f"seed {method.random_state}",
+        soft_wrap=True,
     )
     for remark in data.remarks:
         console.print(f"{data.name}: {remark}", soft_wrap=True, markup=False)

@@ -153,8 +153,8 @@ def test_size_is_chosen_by_the_stated_rule(tmp_path: Path) -> None:
     data = load(tmp_path)
     assert data.x.shape == (3, 1, 64, 64)
     assert data.remarks == (
-        "the images are 64 to 129 pixels high and 40 to 80 wide; each is resized to cover 64 x 64 pixels and cropped to "
-        "its centre (dataset.size)",
+        "the images are 64 to 129 pixels high and 40 to 80 wide; each is resized to cover 64 x 64 pixels and cropped "
+        "to its centre (dataset.size)",
     )
     assert load(tmp_path, size=20).x.shape == (3, 1, 20, 20)
     assert load(tmp_path, size=[20, 30]).x.shape == (3, 1, 20, 30)
@@ -275,7 +275,7 @@ def test_broken_files_are_refused_together_or_left_out(tmp_path: Path) -> None:
         load(tmp_path)
     data = load(tmp_path, broken="skip", mode="grey", size=8)
     assert data.names == ("fine/1.png",)
-    assert data.remarks[0].startswith("8 image files that cannot be read are left out: ")
+    assert data.remarks[0].startswith("8 image files cannot be read, left out: ")
 
 
 @pytest.mark.parametrize("name", sorted(BROKEN))

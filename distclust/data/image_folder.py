@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -304,8 +304,8 @@ def _folder_classes(folder: Path, names: Sequence[str]) -> tuple[Labels, int | N
 
 def _broken(folder: Path, broken: Mapping[str, str], n_files: int) -> str:
     return (
-        f"{len(broken):,} of {n_files:,} image files in {folder} cannot be read: {_listed(broken)}. Mend or delete them, "
-        "or leave them out with broken='skip'."
+        f"{len(broken):,} of {n_files:,} image files in {folder} cannot be read: {_listed(broken)}. Mend or delete "
+        "them, or leave them out with broken='skip'."
     )
 
 
@@ -335,7 +335,11 @@ def _no_images(folder: Path, others: Sequence[str]) -> str:
 
 
 def _other_files(others: Sequence[str]) -> str:
-    return f"{len(others):,} other file{'s' if len(others) > 1 else ''}, such as {readable(others[0])}"
+    return f"{_count(others, 'other file')}, such as {readable(others[0])}"
+
+
+def _count(items: Collection[str], what: str) -> str:
+    return f"{len(items):,} {what}{'s' if len(items) > 1 else ''}"
 
 
 def _remarks(
@@ -343,7 +347,7 @@ def _remarks(
 ) -> Iterator[str]:
     """Yield what is to be said of how the images were read."""
     if broken:
-        yield f"{len(broken):,} image files that cannot be read are left out: {_listed(broken)}"
+        yield f"{_count(broken, 'image file')} cannot be read, left out: {_listed(broken)}"
     if others:
         yield f"no images, left alone: {_other_files(others)}"
     sizes = sorted({(header.height, header.width) for header in headers.values()})
