@@ -109,10 +109,6 @@ def read_arrays(path: Path) -> Mapping[str, Array]:
     if path.suffix.lower() not in SUFFIXES:
         pickle = path.suffix.lower() in PICKLES
         risk = " Such files can run code when they are read, and are never loaded." if pickle else ""
-            " Such files can run code when they are read, and are never loaded."
-            if path.suffix.lower() in PICKLES
-            else ""
-        )
         raise DataError(f"{path} is of a type that is not read: {path.suffix or 'no suffix'}.{risk} {cure}")
     try:
         with path.open("rb") as file:  # opened here: numpy leaves a bad archive open
