@@ -30,6 +30,9 @@ class Dataset:
         n_clusters: number of classes, None = not known.
         value_range: lowest and highest value that x can take, None = not bounded.
         rows: (N,) which points of the data that was resampled these are, ascending; None = all.
+        names: (N,) what leads back to each point's origin, as a file's path within its folder; None = there is none.
+        feature_names: (D,) names of a vector's features, or (C,) of the channels of a window; None = not known.
+        remarks: what else is to be said of how the data was read, a sentence each.
     """
 
     name: str
@@ -38,6 +41,9 @@ class Dataset:
     n_clusters: int | None = None
     value_range: tuple[float, float] | None = None
     rows: Labels | None = None
+    names: tuple[str, ...] | None = None
+    feature_names: tuple[str, ...] | None = None
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

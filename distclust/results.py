@@ -64,14 +64,15 @@ class Record:
         """Return what rounds.jsonl says, a mapping a round."""
         return [json.loads(line) for line in (self.read(_ROUNDS) or b"").splitlines()]
 
-    def store_labels(self, round: Round, rows: Labels | None = None) -> None:
+    def store_labels(self, round: Round, rows: Labels | None = None, names: tuple[str, ...] | None = None) -> None:
         """Write labels.parquet.
 
         Args:
             round: its labels.
             rows: (N,) its column `index`, see `Dataset.rows`; None = 0 .. N - 1.
+            names: (N,) its column `name`, see `Dataset.names`; None = no such column.
         """
-        self.write(_LABELS, _parquet(round, rows))
+        self.write(_LABELS, _parquet(round, rows, names))
 
     def forget_members(self) -> None:
         """Delete the members' checkpoints and the last round's labels: the run cannot be resumed any more."""
@@ -91,9 +92,9 @@ class Record:
 class RunFolder(Record):
     """A run's folder.
 
-    Files: spec.yaml (everything needed to run it again), rounds.jsonl (a line a round), labels.parquet (index, label,
-    agreement, agreed, one column a member), metrics.json (label-free always; with truth only if there is any), model/,
-    members/ (checkpoints), tensorboard/.
+    Files: spec.yaml (everything needed to run it again), rounds.jsonl (a line a round), labels.parquet (index, name
+    where the points have names, label, agreement, agreed, one column a member), metrics.json (label-free always; with
+    truth only if there is any), model/, members/ (checkpoints), tensorboard/.
 
     Args:
         path: of the folder.
@@ -174,7 +175,7 @@ class RunFolder(Record):
             model: fitted.
             data: what it was fitted on; the true classes, if there are any, are read here and nowhere before.
         """
-        self.store_labels(model.last_round_, data.rows)
+        self.store_labels(model.last_round_, data.rows, data.names)
         if not (self.path / "model").exists():
             save_model(model, self.path / "model")
         found = measured(model.last_round_, data, int(model.names_.shape[1]))
@@ -398,13 +399,14 @@ def _n_names(agreement: Agreement) -> int:
     return max(0, int(agreement.labels.max()), int(agreement.aligned.max())) + 1
 
 
-def _parquet(round: Round, rows: Labels | None) -> bytes:
+def _parquet(round: Round, rows: Labels | None, names: tuple[str, ...] | None) -> bytes:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     a = round.agreement
     index = np.arange(len(a.labels)) if rows is None else rows
-    columns = {"index": index, "label": a.labels, "agreement": a.share, "agreed": a.agreed}
+    columns: dict[str, Any] = {"index": index} | ({} if names is None else {"name": pa.array(names, pa.string())})
+    columns |= {"label": a.labels, "agreement": a.share, "agreed": a.agreed}
     columns |= {f"member{m:02d}": row for m, row in enumerate(a.aligned)}
     sink = io.BytesIO()
     pq.write_table(pa.table(columns), sink)

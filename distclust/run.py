@@ -44,8 +44,10 @@ Other commands, each with a --help of its own:
 _KEYS = """\
 key=value pairs are the method's parameters (n_members is 5 unless it or a file is given), and
   dataset=NAME    digits, blobs, moons, mnist, fashion-mnist, usps, cifar10, cifar100, cifar100-20, stl10, svhn,
-                  realdisp, or the path of a .npy or .npz file
-  dataset.OPTION=...   n_samples, split, imbalance, seed, ... of the dataset
+                  realdisp; a folder of images; a .csv, .tsv, .parquet, .npy or .npz file
+  dataset.OPTION=...   n_samples, split, imbalance, seed, ... of the dataset; size, mode, broken, labels of a folder;
+                  columns, exclude, id_column, label_column, missing of a table; window, step, time_column, rate, ...
+                  of recordings in tables
   pool.kind=ray|local  where the members run;  pool.cpus_per_member, pool.gpus_per_member, pool.address,
                   pool.num_cpus, pool.dashboard, pool.storage, pool.retries, pool.workers_per_member,
                   pool.autoscaling
@@ -53,6 +55,7 @@ key=value pairs are the method's parameters (n_members is 5 unless it or a file 
 examples:
   python -m distclust.run
   python -m distclust.run dataset=my.npy n_clusters=8 n_members=10
+  python -m distclust.run dataset=folder/of/images n_clusters=8 dataset.size=64
   python -m distclust.run combination dataset=usps sigma=50
   python -m distclust.run --resume runs/my-run
 """
@@ -221,8 +224,11 @@ def _announce(console: Console, data: Dataset, method: EnsembleClusterer, folder
     console.print(
         f"{data.name}: {len(data.x):,} points of {shape}, {method.n_clusters} clusters, "
         f"{method.n_members} members, {'up to ' if method.may_end_early else ''}{method.n_rounds} rounds, "
-        f"seed {method.random_state}"
+        f"seed {method.random_state}",
+        soft_wrap=True,
     )
+    for remark in data.remarks:
+        console.print(f"{data.name}: {remark}", soft_wrap=True, markup=False)
     console.print(f"run folder: {folder.path}", soft_wrap=True)
 
 

@@ -98,7 +98,7 @@ def test_unknown_names() -> None:
         load("fashon_mnist")
     with pytest.raises(UnknownNameError, match="path of a"):
         load("")
-    with pytest.raises(DataError, match="neither a name nor a path"):
+    with pytest.raises(DataError, match="neither a name, a path nor a torch Dataset"):
         load(3)  # type: ignore[arg-type]
 
 

@@ -251,9 +251,9 @@ def test_no_such_file(tmp_path: Path) -> None:
         load("n" * 5000 + ".npy")
     with pytest.raises(DataError, match="does not exist"):
         load("~nobody-of-this-name/x.npy")
-    (tmp_path / "table.csv").write_text("1,2\n")
-    with pytest.raises(DataError, match=r"not read: \.csv"):
-        load(tmp_path / "table.csv")
+    (tmp_path / "table.xlsx").write_text("1,2\n")
+    with pytest.raises(DataError, match=r"not read: \.xlsx"):
+        load(tmp_path / "table.xlsx")
     with pytest.raises(DataError, match="is a folder"):
         load(tmp_path)
 

@@ -12,6 +12,7 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from distclust.run import main
 
@@ -89,6 +90,27 @@ def test_a_run_without_classes_shows_no_accuracy(tmp_path, capsys):
     assert "agree on" in out
 
 
+def test_a_folder_of_images_leads_back_to_its_files(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    for index in range(30):
+        path = tmp_path / "photos" / f"{index % 3}" / f"{index}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (20 + index, 30), dtype=np.uint8)).save(path)
+    (tmp_path / "photos" / "broken.png").write_bytes(b"nothing")
+    words = ["combination", f"dataset={tmp_path}/photos", "n_clusters=3", *QUICK[2:], "--out", str(tmp_path / "r")]
+    assert main(words) == 2
+    assert "1 of 31 image files" in capsys.readouterr().err
+    assert main([*words, "dataset.broken=skip", "dataset.size=[16, 20]"]) == 0
+    out = capsys.readouterr().out
+    assert "photos: 30 points of 1 x 16 x 20, 3 clusters" in out
+    assert "photos: 1 image file cannot be read, left out: broken.png (no image of a known kind)" in out
+    assert "photos: the images are 20 to 49 pixels high and 30 wide; each is resized to cover 16 x 20" in out
+    assert "accuracy" not in out
+    table = pd.read_parquet(tmp_path / "r" / "labels.parquet")
+    assert list(table.columns[:3]) == ["index", "name", "label"]
+    assert table["name"].tolist() == sorted(f"{index % 3}/{index}.png" for index in range(30))
+
+
 def test_spec_yaml_runs_the_same_again(tmp_path):
     main([*QUICK, "sigma=50", "dataset.n_samples=300", "--out", str(tmp_path / "a")])
     assert main(["--config", str(tmp_path / "a" / "spec.yaml"), "--out", str(tmp_path / "b")]) == 0
@@ -130,7 +152,8 @@ BAD = {
     "no distribution": (["combination", "prior=[0.5, 0.5]"], "must be a distribution"),
     "unknown support": (["combination", "support=gredy"], "Did you mean 'greedy'"),
     "no file": (["dataset=nowhere.npy", "n_clusters=3"], "nowhere.npy"),
-    "a folder as data": (["dataset=/", "n_clusters=3"], "/"),
+    "a folder without images": (["dataset=.", "n_clusters=3"], "is a folder without images"),
+    "an option of another kind of data": (["dataset=.", "dataset.columns=[a]"], "unknown option 'columns'"),
     "no key": (["combination", "sigma"], "key=value"),
     "invalid YAML": (["prior=[0.5"], "YAML"),
     "no config": (["--config", "nowhere.yaml"], "cannot read nowhere.yaml"),

@@ -7,17 +7,26 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from distclust.contracts import Dataset
 from distclust.data import options as o
 from distclust.data.builtin import blobs, digits, moons
+from distclust.data.files import SUFFIXES as ARRAYS
 from distclust.data.files import expanded, read_points
+from distclust.data.image_folder import read_image_folder
 from distclust.data.points import Points, imbalanced, resampled, subset
+from distclust.data.recordings import read_recordings
 from distclust.data.reference import reference_of
 from distclust.data.standard import STANDARD, plain, standard
+from distclust.data.tables import SUFFIXES as TABLES
+from distclust.data.tables import read_features
 from distclust.data.timeseries import N_SUBJECTS, realdisp
+from distclust.data.torch_datasets import is_torch_dataset, read_torch_dataset
 from distclust.errors import DataError, UnknownNameError
+
+if TYPE_CHECKING:
+    from torch.utils.data import Dataset as TorchDataset
 
 
 @dataclass(frozen=True)
@@ -54,6 +63,40 @@ _FILE = {
     "channels": o.one_of(None, "first", "last", None),
     "labels": o.path(),
 }
+_IMAGE_FOLDER = {
+    **_COMMON,
+    "size": o.side(),
+    "mode": o.one_of(None, "grey", "rgb", None),
+    "broken": o.one_of("refuse", "refuse", "skip"),
+    "labels": o.one_of(None, "folders", None),
+}
+_TABLE = {
+    **_COMMON,
+    "columns": o.columns(),
+    "exclude": o.columns(),
+    "id_column": o.column(),
+    "label_column": o.column(),
+    "missing": o.one_of("refuse", "refuse", "drop", "mean"),
+}
+_RECORDINGS = {
+    **_COMMON,
+    "window": o.count(1),
+    "step": o.SUBSET,
+    "time_column": o.column(),
+    "rate": o.positive(),
+    "gap": o.positive(),
+    "recording_column": o.column(),
+    "columns": o.columns(),
+    "exclude": o.columns(),
+    "label_column": o.column(),
+    "missing": o.one_of("refuse", "refuse", "drop"),
+}
+_TORCH = {
+    **_COMMON,
+    "kind": _FILE["kind"],
+    "channels": _FILE["channels"],
+    "labels": o.switch(False),
+}
 
 _ENTRIES = {
     "blobs": Entry(
@@ -79,8 +122,8 @@ _ENTRIES = {
 NAMES = tuple(sorted(_ENTRIES))
 
 
-def load(name_or_path: str | os.PathLike[str], **options: Any) -> Dataset:
-    """Return a dataset by its name or from a file.
+def load(name_or_path: str | os.PathLike[str] | TorchDataset[Any], **options: Any) -> Dataset:
+    """Return a dataset by its name, from a file or folder, or of a torch Dataset.
 
     x is given as stored and never scaled: uint8 stays uint8, and `value_range` declares its range.
 
@@ -99,6 +142,32 @@ def load(name_or_path: str | os.PathLike[str], **options: Any) -> Dataset:
         the program of its authors). x is a view or a copy as `timeseries.realdisp` says; indexing a view copies only
         what is taken.
 
+    Folders: of images, in sub-folders or not, in the order of their paths (`Dataset.names`): .bmp, .gif (its first
+        picture), .jpg, .png, .ppm, .tif, .webp. size= is a square's side or (height, width); each image is resized so
+        that it covers this and cropped to its centre. size=None keeps images that all have one size of at most 128
+        pixels a side; otherwise they become 64 x 64 if at least half have a short side of 64 pixels or more, else 32 x
+        32. mode=None is "grey" if all are stored as grey, else "rgb". Images stand upright as EXIF says, and on white
+        where they are transparent; x is uint8, or, of grey images among which some have 16 bits, float32 in 0 ..
+        65535. Files that cannot be read are refused, or left out with broken="skip". labels="folders" makes the topmost
+        sub-folder an image's class; without it there are no classes.
+
+    Tables: .csv, .tsv or .parquet, a row a point (N, D) float32. All columns are features unless columns= names them or
+        exclude= leaves some out; bools are 0 and 1, a column of lists of one length (an embedding) is as many features,
+        and columns of text, categories or dates are refused by name. id_column= names the points; None takes the first
+        column called "id", "index" or nothing that holds different whole numbers or texts, as pandas writes it.
+        label_column= holds classes. Missing values are refused, or missing="drop" leaves their rows out, or
+        missing="mean" fills in their column's mean; infinite ones are refused. In csv, cells are separated by what the
+        first line has most of, commas, semicolons or tabs; a first line of numbers alone is a row.
+
+    Recordings: with window= such a table, or a folder of them, is recordings, a row a moment and a column a channel,
+        and x their windows (N, C, window) of so many rows, one every step= rows (None: half a window). No window spans
+        two files, two values of recording_column=, a row with a missing value (after missing="drop"), or, where
+        time_column= gives seconds or dates and times, an interval longer than gap= seconds (None: 1.5 times the
+        median). rate= interpolates linearly to so many rows a second first, so that window and step count those. A
+        window's class is its most frequent label of label_column=. Names are file:recording:first row.
+
+    torch Datasets of map style: item i is x, or (x, y); each is fetched once. labels=True takes y as classes.
+
     Files: .npy, memory-mapped and not copied where the type is right already, with its classes in another file if
         `labels=` names one; or .npz with x (and y), with x_train, y_train, x_test, y_test
         (and x_unlabelled), or with one array of any name. float64
@@ -109,8 +178,8 @@ def load(name_or_path: str | os.PathLike[str], **options: Any) -> Dataset:
         are integers or strings, counted 0 .. C - 1 in their sorted order; the integer -1 is unknown.
 
     Args:
-        name_or_path: a name, or a path. A string that is no known name is a path if it has a separator or a suffix or
-            exists.
+        name_or_path: a name, a path, or a torch Dataset. A string that is no known name is a path if it has a separator
+            or a suffix or exists.
         **options: those of the dataset, and for all: split="all", "train" or "test" ("all" is train, then test; data
             without a split take "all" alone); imbalance=None, "imb1", "imb2" or "imb3" (see `imbalanced_subset`);
             n_samples=None, how many points to draw after that, kept in their order; reference=None, or "gaussian",
@@ -123,7 +192,7 @@ def load(name_or_path: str | os.PathLike[str], **options: Any) -> Dataset:
         ParameterError: options unknown or not allowed, all in one message.
         DataError: the data cannot be had or cannot be used.
     """
-    name, entry = _entry(name_or_path)
+    name, entry = _entry(name_or_path, options)
     chosen = o.check_options(entry.options, options)
     points = imbalanced(entry.read(chosen), chosen["imbalance"], chosen["seed"])
     if not entry.makes:
@@ -134,17 +203,36 @@ def load(name_or_path: str | os.PathLike[str], **options: Any) -> Dataset:
     return resampled(data, chosen["resample"], chosen["seed"], chosen["resample_draw"])
 
 
-def _entry(name_or_path: str | os.PathLike[str]) -> tuple[str, Entry]:
-    if isinstance(name_or_path, str):
-        known = {plain(name): name for name in NAMES}.get(plain(name_or_path))
+def _entry(given: Any, options: Mapping[str, Any]) -> tuple[str, Entry]:
+    """Return what data is called, and how it is read."""
+    if is_torch_dataset(given):
+        return type(given).__name__, Entry(partial(read_torch_dataset, given), _TORCH)
+    if isinstance(given, str):
+        known = {plain(name): name for name in NAMES}.get(plain(given))
         if known is not None:
             return known, _ENTRIES[known]
-        if not _is_path(name_or_path):
-            raise UnknownNameError("dataset", name_or_path, NAMES, "Or give the path of a .npy or .npz file.")
-    elif not isinstance(name_or_path, os.PathLike):
-        raise DataError(f"{name_or_path!r} is neither a name nor a path; give one of {', '.join(NAMES)}, or a path.")
-    path = expanded(name_or_path)
-    return path.stem, Entry(partial(read_points, path), _FILE)
+        if not _is_path(given):
+            cure = f"Or give the path of a folder of images or of a {', '.join((*ARRAYS, *TABLES))} file."
+            raise UnknownNameError("dataset", given, NAMES, cure)
+    elif not isinstance(given, os.PathLike):
+        raise DataError(
+            f"{given!r:.60} is neither a name, a path nor a torch Dataset; give one of {', '.join(NAMES)}, or a path. "
+            "Arrays need no loading: a method's fit takes them as they are."
+        )
+    return _entry_of_path(expanded(given), options)
+
+
+def _entry_of_path(path: Path, options: Mapping[str, Any]) -> tuple[str, Entry]:
+    is_folder, is_table = os.path.isdir(path), path.suffix.lower() in TABLES
+    if (is_folder or is_table) and options.get("window") is not None:
+        entry = Entry(partial(read_recordings, path), _RECORDINGS)
+    elif is_table and not is_folder:
+        entry = Entry(partial(read_features, path), _TABLE)
+    elif is_folder:
+        entry = Entry(partial(read_image_folder, path), _IMAGE_FOLDER)
+    else:
+        entry = Entry(partial(read_points, path), _FILE)
+    return (path.resolve().name or "data") if is_folder else path.stem, entry
 
 
 def _is_path(given: str) -> bool:

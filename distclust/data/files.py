@@ -17,6 +17,7 @@ from distclust.data.points import Points
 from distclust.errors import DataError, ParameterError
 
 SUFFIXES = (".npy", ".npz")
+PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".joblib", ".ckpt")
 MAGIC = b"\x93NUMPY"  # first bytes of a .npy file
 NDIM = {"images": (3, 4), "windows": (3,), "vectors": (2,)}
 
@@ -97,13 +98,18 @@ def read_arrays(path: Path) -> Mapping[str, Array]:
     Raises:
         DataError: missing, a folder, of another type, corrupt, or in need of unpickling.
     """
-    cure = "Give a .npy or .npz file, as numpy.save and numpy.savez write them."
+    cure = (
+        "Give a .npy or .npz file, as numpy.save and numpy.savez write them, a .csv, .tsv or .parquet table, or a "
+        "folder of images."
+    )
     if not os.path.exists(path):  # Path.exists raises for a name that is too long
         raise DataError(f"{path} does not exist. {cure}")
     if os.path.isdir(path):
         raise DataError(f"{path} is a folder. {cure}")
     if path.suffix.lower() not in SUFFIXES:
-        raise DataError(f"{path} is of a type that is not read: {path.suffix or 'no suffix'}. {cure}")
+        pickle = path.suffix.lower() in PICKLES
+        risk = " Such files can run code when they are read, and are never loaded." if pickle else ""
+        raise DataError(f"{path} is of a type that is not read: {path.suffix or 'no suffix'}.{risk} {cure}")
     try:
         with path.open("rb") as file:  # opened here: numpy leaves a bad archive open
             if file.read(len(MAGIC)) == MAGIC:

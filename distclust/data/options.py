@@ -54,6 +54,40 @@ def number(default: float) -> Option:
     return Option(default, "a finite number of at least 0", allows)
 
 
+def positive() -> Option:
+    """Return an option that takes a finite number above 0, or None."""
+
+    def allows(value: object) -> bool:
+        return value is None or (isinstance(value, Real) and not _is_bool(value) and 0 < float(value) < float("inf"))
+
+    return Option(None, "a finite number above 0, or None", allows)
+
+
+def side() -> Option:
+    """Return an option that takes the size of an image: pixels of a square's side, (height, width), or None."""
+
+    def allows(value: object) -> bool:
+        pair = value if isinstance(value, (list, tuple)) and len(value) == 2 else [value]
+        return value is None or all(_is_integer(pixels, 1) for pixels in pair)
+
+    return Option(None, "a whole number of pixels, a pair [height, width], or None", allows)
+
+
+def column() -> Option:
+    """Return an option that takes the name of a column, or None."""
+    return Option(None, "the name of a column, or None", lambda value: value is None or _is_column(value))
+
+
+def columns() -> Option:
+    """Return an option that takes one or several names of columns, or None."""
+
+    def allows(value: object) -> bool:
+        several = value if isinstance(value, (list, tuple)) else [value]
+        return value is None or (all(map(_is_column, several)) and 0 < len(set(map(str, several))) == len(several))
+
+    return Option(None, "the name of a column, different names in a list or tuple, or None", allows)
+
+
 def switch(default: bool) -> Option:
     """Return an option that takes True or False."""
     return Option(default, "True or False", _is_bool)
@@ -91,6 +125,10 @@ def path() -> Option:
 
 def _is_bool(value: object) -> bool:
     return isinstance(value, (bool, np.bool_))
+
+
+def _is_column(value: object) -> bool:
+    return (isinstance(value, str) and bool(value)) or _is_integer(value, 0)  # columns without names are counted
 
 
 def _is_integer(value: object, at_least: int) -> bool:

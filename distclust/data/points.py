@@ -27,6 +27,9 @@ class Points:
         value_range: lowest and highest value that x can take, None = not bounded.
         rows: (N,) which row of x each point is; None = point i is row i.
         name: what the data is called, "" = as it was asked for.
+        names: (N,) as in `Dataset`.
+        feature_names: as in `Dataset`.
+        remarks: as in `Dataset`.
     """
 
     x: Array
@@ -35,6 +38,9 @@ class Points:
     value_range: tuple[float, float] | None = None
     rows: Rows | None = None
     name: str = ""
+    names: tuple[str, ...] | None = None
+    feature_names: tuple[str, ...] | None = None
+    remarks: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.x) if self.rows is None else len(self.rows)
@@ -42,12 +48,22 @@ class Points:
     def only(self, chosen: Rows) -> Points:
         """Return the chosen points, by ascending index."""
         rows = chosen if self.rows is None else self.rows[chosen]
-        return replace(self, rows=rows, y=None if self.y is None else self.y[chosen])
+        y = None if self.y is None else self.y[chosen]
+        return replace(self, rows=rows, y=y, names=of_rows(self.names, chosen))
 
     def dataset(self, name: str) -> Dataset:
         """Return the points as a dataset; x is a view where they are evenly spaced rows."""
         x = self.x if self.rows is None else take(self.x, self.rows)
-        return Dataset(self.name or name, x, self.y, self.n_clusters, self.value_range)
+        return Dataset(
+            self.name or name,
+            x,
+            self.y,
+            self.n_clusters,
+            self.value_range,
+            names=self.names,
+            feature_names=self.feature_names,
+            remarks=self.remarks,
+        )
 
 
 def imbalanced(points: Points, imbalance: str | None, seed: int) -> Points:
@@ -102,7 +118,12 @@ def resampled(data: Dataset, share: float | None, seed: int, draw: int = 0) -> D
     order = generator(seed, "resample", round=draw).permutation(n_points)
     rows = np.sort(order[: max(2, round(share * n_points))]).astype(np.int64)
     y = None if data.y is None else data.y[rows]
-    return replace(data, x=take(data.x, rows), y=y, rows=rows)
+    return replace(data, x=take(data.x, rows), y=y, rows=rows, names=of_rows(data.names, rows))
+
+
+def of_rows(names: tuple[str, ...] | None, rows: Rows) -> tuple[str, ...] | None:
+    """Return the names of some points, None where there are none."""
+    return None if names is None else tuple(names[row] for row in rows)
 
 
 def take(x: Array, rows: Rows) -> Array:

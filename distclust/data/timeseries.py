@@ -99,7 +99,7 @@ def realdisp(options: Options) -> Points:
     window, step = options["window"], options["step"]
     _check_lengths(recordings, window)
     lengths = [len(recording.values) for recording in recordings.values()]
-    starts = _starts([sum(lengths)] if options["cross_subjects"] else lengths, window, step)
+    starts = window_starts([sum(lengths)] if options["cross_subjects"] else lengths, window, step)
     activities = np.concatenate([recording.activities for recording in recordings.values()])
     y, n_clusters = class_indices(window_labels(activities, window, starts), len(starts))
     values = np.concatenate([recording.values for recording in recordings.values()])  # (T, 117)
@@ -107,8 +107,17 @@ def realdisp(options: Options) -> Points:
     return Points(windows(values, window, 1), y, n_clusters, rows=starts, name=name)
 
 
-def _starts(lengths: Sequence[int], window: int, step: int) -> Rows:
-    """Return the first moments of the windows within recordings that lie one after the other."""
+def window_starts(lengths: Sequence[int], window: int, step: int) -> Rows:
+    """Return the first moments of the windows within recordings that lie one after the other.
+
+    Args:
+        lengths: moments of each recording, at least one of them.
+        window: moments in a window.
+        step: moments from the start of a window to the start of the next.
+
+    Returns:
+        (N,) int64, ascending.
+    """
     offsets = np.cumsum([0, *lengths[:-1]])
     each = [offset + np.arange(0, n - window + 1, step) for offset, n in zip(offsets, lengths, strict=True)]
     return np.concatenate(each).astype(np.int64)

@@ -22,7 +22,6 @@ from inspect import signature
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import ray
 import torch
 import torch.distributed as dist
@@ -42,6 +41,7 @@ from distclust.contracts import (
     TeamMethod,
 )
 from distclust.distributed.checkpoint import located
+from distclust.distributed.mapped import opened
 from distclust.distributed.pool import (
     Worker,
     finished_rounds,
@@ -52,7 +52,15 @@ from distclust.distributed.pool import (
     stored_output,
     tell,
 )
-from distclust.distributed.ray_pool import DEATHS, PATIENCE, Connection, cluster_faults, put_agreement, rooms
+from distclust.distributed.ray_pool import (
+    DEATHS,
+    PATIENCE,
+    Connection,
+    cluster_faults,
+    put_agreement,
+    put_data,
+    rooms,
+)
 from distclust.errors import InputError, ParameterError, RunError
 
 _OPTIONS = signature(DistributedDataParallel).parameters
@@ -213,7 +221,7 @@ class DataParallelPool:
         self._folder = self._folder or tempfile.mkdtemp(prefix="distclust-")
         self.n_samples = len(x)
         self.job = prepared(method, x, self.storage, resume)
-        self._sent_job, self._x = ray.put(self.job), ray.put(np.asarray(x))
+        self._sent_job, self._x = ray.put(self.job), put_data(x)
         self.finished = finished_rounds(method, resume)
         self.lost = lost_members(resume)
 
@@ -343,7 +351,7 @@ def _train(config: dict[str, _Task]) -> None:
         device = str(get_device())
         torch.cuda.set_device(device)
     worker = TeamWorker(task.threads, device, TorchTeam())
-    worker.take(ray.get(task.job), ray.get(task.x))
+    worker.take(ray.get(task.job), opened(ray.get(task.x)))
     worker.advance(task.member, None if task.agreed is None else ray.get(task.agreed), task.round)
 
 

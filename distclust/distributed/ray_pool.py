@@ -28,7 +28,9 @@ from ray.exceptions import (
 
 from distclust.contracts import Agreement, Array, Event, Listener, MemberOutput, Method, Round, State
 from distclust.distributed.checkpoint import located
+from distclust.distributed.mapped import MappedArray, mapped, opened
 from distclust.distributed.pool import (
+    Job,
     Worker,
     finished_rounds,
     lost_cause,
@@ -121,8 +123,9 @@ class RayPool:
     """Runs the members on Ray, on this machine or on a cluster.
 
     As many actors are started as the CPUs and GPUs allow, at most one a member; each takes the next member that waits,
-    rather one that it ran before. The data is put into the object store once and read from there without a copy. A
-    member whose process or node dies starts again from its last finished round on what is left.
+    rather one that it ran before. The data is put into the object store once and read from there without a copy, unless
+    it is memory-mapped: then workers on one machine open its file, and those of several nodes do so where it is larger
+    than a node's store. A member whose process or node dies starts again from its last finished round on what is left.
 
     Args:
         cpus_per_member: CPUs a member owns, and the threads it computes with, >= 1.
@@ -217,7 +220,7 @@ class RayPool:
         path = self.storage or self._temporary
         self.method, self.n_samples = method, len(x)
         self.job = ray.put(prepared(method, x, path, resume))
-        self.x = ray.put(np.asarray(x))
+        self.x = put_data(x)
         self.finished = finished_rounds(method, resume)
         self.lost = lost_members(resume)
         self.deaths = dict.fromkeys(range(method.n_members), 0)
@@ -404,6 +407,10 @@ class RayWorker(Worker):
     def __init__(self, threads: int) -> None:
         super().__init__(threads, "cuda" if ray.get_gpu_ids() else "cpu")
 
+    def take(self, job: Job, x: Array | MappedArray) -> None:
+        """Make ready for a run; members of the run before are forgotten."""
+        super().take(job, opened(x))
+
     def ready(self) -> None:
         """Answer once the process is up."""
 
@@ -424,6 +431,15 @@ class _Task:
 def put_agreement(agreed: Agreement | None) -> Any:
     """Return a reference to an agreement in the object store, without the members' labels; None for none."""
     return None if agreed is None else ray.put(replace(agreed, aligned=agreed.aligned[:, :0]))
+
+
+def put_data(x: Array) -> Any:
+    """Return a reference to data, or to where memory-mapped data lies; its value goes through `opened`."""
+    place = mapped(x)
+    stores = [node["Resources"].get("object_store_memory", 0) for node in ray.nodes() if node["Alive"]]
+    if place is not None and (len(stores) == 1 or x.nbytes > min(stores)):
+        return ray.put(place)
+    return ray.put(np.asarray(x))
 
 
 def available_cpus() -> int:

@@ -11,6 +11,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,9 @@ from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search import Searcher
 
 from distclust.contracts import Dataset, Pool
+from distclust.distributed.mapped import opened
 from distclust.distributed.pool import LocalPool
-from distclust.distributed.ray_pool import AUTOSCALING_PATIENCE, PATIENCE, Connection, RayPool, rooms
+from distclust.distributed.ray_pool import AUTOSCALING_PATIENCE, PATIENCE, Connection, RayPool, put_data, rooms
 from distclust.errors import ParameterError, RunError, RunFolderError
 from distclust.spec import PoolOptions
 from distclust.sweep.draws import Draws
@@ -75,7 +77,8 @@ class StudyTrial(tune.Trainable):
 
     def _dataset(self, key: str) -> Dataset:
         if self.loaded is None or self.loaded[0] != key:
-            self.loaded = (key, ray.get(self.data[key]))
+            dataset, x = ray.get(self.data[key])
+            self.loaded = (key, replace(dataset, x=opened(ray.get(x))))
         return self.loaded[1]
 
     def _pool(self, trial: Trial, storage: str) -> Pool:
@@ -247,7 +250,7 @@ def run_on_ray(
     try:
         watch.connected(connection.dashboard_url)
         _check_cluster(study)
-        references = {key: ray.put(dataset) for key, dataset in data.items()}
+        references = {key: ray.put((replace(d, x=d.x[:0]), put_data(d.x))) for key, d in data.items()}
         stop, queue = _Stop(), _Queue(todo, draws)
         try:
             with _quiet(_PENDING if draws is None else 1), _signals(stop.interrupt):
