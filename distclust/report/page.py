@@ -39,7 +39,7 @@ WHAT_TO_TRY: Mapping[tuple[str, str], str] = {
     ("collapsed", "mice"): "More passes over the data (n_epochs), or views that change less (views).",
     ("collapsed", "moco"): "More passes over the data (n_epochs), or views that change less (views).",
     ("abstained", "selective"): "A mixture always finds n_clusters groups (labelling=umap-gmm); or another n_clusters: "
-    "`python -m distclust.run sweep tune_configs/choose_k.yaml dataset=...` looks for one that is stable.",
+    "python -m distclust.run sweep tune_configs/choose_k.yaml looks for one that is stable.",
 }
 _LOST = (
     "Where memory ran out, run fewer members at a time (pool.cpus_per_member=2); where a machine went away, allow more "
@@ -94,25 +94,26 @@ def page(evidence: Evidence) -> str:
     environment.filters |= {"percent": percent, "listed": listed}
     environment.tests |= {"picture": lambda value: isinstance(value, Picture)}
     with threads(1):  # the numbers are then the same on any number of CPUs
-        clusters = cards(e)
+        clusters, known = cards(e), truth(e)
         shown = {
             "e": e,
             "subject": subject(e),
             "answer": answer(e),
             "facts": facts(e),
             "cards": clusters,
+            "windows": e.data is not None and e.data.x.ndim == 3,
             "space": "the data itself" if e.latents is None else f"the latents of member {e.latents.member}",
             "least": least_agreed(clusters),
             "empty": sorted(set(range(e.n_clusters)) - {card.cluster for card in clusters}),
             "feature_table": feature_table,
-            "coverage": _coverage(e),
+            "coverage": known.classes.coverage if known and known.classes else _coverage(e),
             "map": _map(e),
             "members": members(e),
             "pairs": pairs(e),
             "troubles": troubles(e),
             "rounds": rounds_table(e),
             "courses": courses(e),
-            "truth": truth(e),
+            "truth": known,
             "spec": e.spec.to_yaml(),
             "version": distclust.__version__,
         }
@@ -128,7 +129,7 @@ def subject(e: Evidence) -> str:
     shape = "" if x is None else f" of {' x '.join(map(str, x.shape[1:]))}"
     member = "a single member" if len(e.members) == 1 else f"{len(e.members)} members"
     return (
-        f"{e.spec.method} with {member} on {e.spec.dataset}: {len(e.labelled.labels):,} points{shape}, {e.n_clusters} "
+        f"{e.spec.method} with {member} on {Path(e.spec.dataset).stem}: {len(e.labelled.labels):,} points{shape}, {e.n_clusters} "
         f"clusters, {len(e.rounds)} of {'up to ' if e.finished else ''}{e.parameter('n_rounds')} rounds, seed {e.seed}"
     )
 
@@ -145,10 +146,11 @@ def answer(e: Evidence) -> str:
     if e.voters == 1:
         return f"A single voter found {found}; with one alone nothing says how far they can be trusted."
     threshold = float(e.parameter("agreement_threshold"))
+    voting = sum(member["status"] == "voting" for member in e.members)
     whom = f"All {e.voters}" if threshold == 1 else f"At least {threshold:.0%} of {e.voters}"
+    whom += " members" if voting == e.voters else f" voters ({voting} members, and their latents together)"
     return (
-        f"{whom} voters agree on {e.labelled.agreed.mean():.1%} of {len(e.labelled.labels):,} points, which fall into "
-        f"{found}."
+        f"{whom} agree on {e.labelled.agreed.mean():.1%} of {len(e.labelled.labels):,} points, which fall into {found}."
     )
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _WIDTH = 10.0  # inches
+_BELOW = 0.14  # of a chart's height, from its axis to its legend
 _GRID = 300  # points along a side of the shading
 # Okabe and Ito, and two of Tol's: told apart by colour-blind eyes and in print
 COLOURS = (
@@ -32,7 +33,6 @@ COLOURS = (
 )
 _MARKERS = ("o", "^", "s")
 _HATCHES = ("", "//", "..", "xx")
-_MOST_NAMED = 40  # groups of points that a legend lists
 _MOST_LARGE = 20  # groups of points whose numbers are written large
 
 
@@ -42,10 +42,12 @@ class Format(NamedTuple):
     width: float = _WIDTH  # inches
     row: float = 4.9  # inches, the height of a chart
     dots_per_inch: int = 120
+    legend_columns: int = 11
+    most_named: int = 40  # groups of points that a legend lists
 
 
 WIDE = Format()
-NARROW = Format(4.6, 3.4, 160)  # for a column of a page, so that its text can be read on a phone
+NARROW = Format(4.6, 3.4, 160, 5, 20)  # for a column of a page, so that its text can be read on a phone
 
 
 class Panel(NamedTuple):
@@ -171,7 +173,7 @@ def clouds(title: str, panels: Sequence[Cloud], n_groups: int, group: str, form:
         _draw_cloud(place, panel, n_groups, size=45 / n_columns if n_columns > 1 else 28)
     for place in list(places)[len(panels) :]:
         place.set_axis_off()
-    _name_groups(figure, panels, n_groups, group)
+    _name_groups(figure, panels, n_groups, group, form)
     return _png(figure)
 
 
@@ -191,7 +193,7 @@ def graded(cloud: Graded, name: str, form: Format = WIDE) -> bytes:
         name: of the value, as in "agreement".
         form: its size; the panel is square.
     """
-    figure = _figure("", form.width + 0.5, form)
+    figure = _figure("", form.width + 1.1, form)
     place = figure.subplots()
     for rows, marker, size, label in zip((cloud.marked, ~cloud.marked), ("o", "^"), (7, 26), cloud.names, strict=True):
         at = cloud.points[rows]
@@ -231,7 +233,7 @@ def panels(title: str, shown: Sequence[Chart | BarChart], n_columns: int | None 
     places = list(figure.subplots(n_rows, n_columns, squeeze=False).flat)
     for place, chart in zip(places, shown, strict=False):
         if isinstance(chart, Chart):
-            _draw_chart(place, chart, n_columns=2 if n_columns < 3 else 1)
+            _draw_chart(place, chart, n_columns=2 if n_columns < 3 else 1, below=_BELOW * WIDE.row / form.row)
         else:
             _draw_bars(place, chart)
     for place in places[len(shown) :]:
@@ -263,7 +265,7 @@ def _from_left_to_right(panel: Panel, n_clusters: int) -> Labels:
     return np.argsort(np.argsort([at.mean() if len(at) else np.inf for at in members]))
 
 
-def _draw_chart(place: Axes, chart: Chart, n_columns: int) -> None:
+def _draw_chart(place: Axes, chart: Chart, n_columns: int, below: float = _BELOW) -> None:
     for curve in chart.curves:
         style: dict[str, Any] = {
             "color": COLOURS[curve.colour],
@@ -297,7 +299,7 @@ def _draw_chart(place: Axes, chart: Chart, n_columns: int) -> None:
     if chart.top is not None:
         place.set_ylim(0, chart.top)
     if chart.mark is not None or any(curve.name for curve in chart.curves):
-        place.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=n_columns, frameon=False)
+        place.legend(loc="upper center", bbox_to_anchor=(0.5, -below), ncols=n_columns, frameon=False)
 
 
 def _draw_cloud(place: Axes, panel: Cloud, n_groups: int, size: float) -> None:
@@ -336,14 +338,14 @@ def _number(place: Axes, points: Array, name: str, size: int) -> None:
         place.annotate(name, (at[0], at[1]), fontsize=size, fontweight="bold", path_effects=halo, **above)
 
 
-def _name_groups(figure: Figure, panels: Sequence[Cloud], n_groups: int, group: str) -> None:
+def _name_groups(figure: Figure, panels: Sequence[Cloud], n_groups: int, group: str, form: Format) -> None:
     """Put a legend below the panels, unless there are too many groups for one."""
     from matplotlib.lines import Line2D
 
     style: dict[str, Any] = {"linestyle": "", "markersize": 8}
     marks = [
         Line2D([], [], color=_colour(k), marker=_MARKERS[k // len(COLOURS) % len(_MARKERS)], label=str(k), **style)
-        for k in range(n_groups if n_groups <= _MOST_NAMED else 0)
+        for k in range(n_groups if n_groups <= form.most_named else 0)
     ]
     if any((panel.labels < 0).any() for panel in panels):
         marks.append(Line2D([], [], color="#777777", marker="x", label="none", **style))
@@ -352,7 +354,7 @@ def _name_groups(figure: Figure, panels: Sequence[Cloud], n_groups: int, group: 
             handles=marks,
             title=group,
             loc="outside lower center",
-            ncols=min(11, len(marks)),
+            ncols=min(form.legend_columns, len(marks)),
             frameon=False,
             handletextpad=0.1,
         )
@@ -381,7 +383,7 @@ def _draw_bars(place: Axes, chart: BarChart) -> None:
     place.set_axisbelow(True)
     place.spines[["top", "right"]].set_visible(False)
     if any(bars.name for bars in chart.bars) or chart.level is not None:
-        place.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, frameon=False)
+        place.legend(loc="upper center", bbox_to_anchor=(0.5, -_BELOW), ncols=2, frameon=False)
 
 
 def _colour(index: int) -> str:

@@ -243,7 +243,6 @@ def _calibration(found: Mapping[str, Any]) -> Calibration:
         rows += [
             [
                 name,
-                f"{b['low']:.0%} to {b['high']:.0%}",
                 f"{b['n_points']:,}",
                 percent(b["confidence"]),
                 percent(b["accuracy"]),
@@ -256,7 +255,7 @@ def _calibration(found: Mapping[str, Any]) -> Calibration:
         f"Taken as the chance that a point's label is right, {' and '.join(off)} on average over "
         f"{found['n_samples']:,} points."
     )
-    head = ["confidence", "between", "points", "its mean", "right"]
+    head = ["confidence", "points", "says", "is right"]
     return Calibration(
         sentence,
         picture(
