@@ -16,7 +16,7 @@ from distclust.report.evidence import Evidence, points_to_look_at
 from distclust.results import Labelled
 from distclust.seeding import generator
 
-_MANY = 20  # clusters, beyond which fewer examples are shown of each
+MANY = 20  # clusters, beyond which fewer examples are shown of each
 _EXAMPLES, _FEWER_EXAMPLES = 6, 3
 _FEATURES = 5
 _BLOCK = 1 << 14  # points at a time
@@ -56,7 +56,7 @@ class Card(NamedTuple):
 def cards(evidence: Evidence) -> list[Card]:
     """Return a card for each cluster that has points; no true class is read."""
     e, found = evidence, evidence.labelled
-    n_examples = _EXAMPLES if e.n_clusters <= _MANY else _FEWER_EXAMPLES
+    n_examples = _EXAMPLES if e.n_clusters <= MANY else _FEWER_EXAMPLES
     typical = _typical(e, n_examples)
     disputed = disputed_points(found.labels, found.share, e.n_clusters, n_examples, e.seed)
     shown = np.concatenate([*typical, *disputed])

@@ -66,7 +66,7 @@ def of_pairs(pairs: Pairs) -> Grid | Picture:
     """Return values of pairs as a grid that can be read, or as a picture where there are more than 20 of either."""
     if max(pairs.shades.shape) > _MOST_CELLS:
         alt = f"Heat map of {len(pairs.row_names)} rows ({pairs.row}) by {len(pairs.column_names)} columns"
-        drawn = matrix(Matrix(pairs.shades, pairs.row, pairs.column), NARROW)
+        drawn = matrix(Matrix(pairs.shades, pairs.row, pairs.column, pairs.row_names, pairs.column_names), NARROW)
         return picture(drawn, f"{alt} ({pairs.column}): the darker a cell, the nearer to 1.", pairs.caption)
     rows = [
         (name, [Cell(text, _shade(value)) for text, value in zip(texts, values, strict=True)])

@@ -11,11 +11,12 @@ import numpy as np
 import distclust
 from distclust import metrics
 from distclust.contracts import Dataset, Labels
-from distclust.report.cards import Card, cards
+from distclust.report.cards import MANY, Card, cards
 from distclust.report.elements import Grid, Pairs, Picture, Table, evenly, listed, of_pairs, percent, picture
 from distclust.report.embeddings import chosen_points, flat
 from distclust.report.evidence import Evidence, Latents, gathered
 from distclust.report.pictures import NARROW, Chart, Cloud, Curve, Graded, clouds, graded, panels
+from distclust.report.thumbnails import AS_THEY_ARE, MOST_LINES
 from distclust.report.truth import Coverage, covered, truth
 from distclust.results import RunFolder
 
@@ -101,10 +102,12 @@ def page(evidence: Evidence) -> str:
             "answer": answer(e),
             "facts": facts(e),
             "cards": clusters,
+            "many": e.n_clusters > MANY,
             "windows": e.data is not None and e.data.x.ndim == 3,
             "space": "the data itself" if e.latents is None else f"the latents of member {e.latents.member}",
             "least": least_agreed(clusters),
             "empty": sorted(set(range(e.n_clusters)) - {card.cluster for card in clusters}),
+            "note": note_on_points(e),
             "feature_table": feature_table,
             "coverage": known.classes.coverage if known and known.classes else _coverage(e),
             "map": _map(e),
@@ -128,9 +131,10 @@ def subject(e: Evidence) -> str:
     x = e.data.x if e.data is not None else None
     shape = "" if x is None else f" of {' x '.join(map(str, x.shape[1:]))}"
     member = "a single member" if len(e.members) == 1 else f"{len(e.members)} members"
+    rounds = f"{len(e.rounds)} of {'up to ' if e.finished else ''}{e.parameter('n_rounds')} rounds"
     return (
-        f"{e.spec.method} with {member} on {Path(e.spec.dataset).stem}: {len(e.labelled.labels):,} points{shape}, {e.n_clusters} "
-        f"clusters, {len(e.rounds)} of {'up to ' if e.finished else ''}{e.parameter('n_rounds')} rounds, seed {e.seed}"
+        f"{e.spec.method} with {member} on {Path(e.spec.dataset).stem}: {len(e.labelled.labels):,} points{shape}, "
+        f"{e.n_clusters} clusters, {rounds}, seed {e.seed}"
     )
 
 
@@ -141,8 +145,8 @@ def answer(e: Evidence) -> str:
     if not e.voters or not len(sizes):
         return "No member has a vote, so no point has a label; below is why, and what to try."
     found = f"{len(sizes)} clusters of {sizes.min():,} to {sizes.max():,} points"
-    if len(sizes) == 1:
-        found = f"a single cluster of {sizes[0]:,} points"
+    if sizes.min() == sizes.max():
+        found = f"{len(sizes)} clusters of {sizes[0]:,} points each" if len(sizes) > 1 else "a single cluster"
     if e.voters == 1:
         return f"A single voter found {found}; with one alone nothing says how far they can be trusted."
     threshold = float(e.parameter("agreement_threshold"))
@@ -180,19 +184,35 @@ def _duration(seconds: float) -> str:
 
 def members(e: Evidence) -> Table:
     """Return what the members ended with."""
-    losses = _losses(e)
+    losses, together = _losses(e), _with_the_others(e)
     rows = [
         [
             str(index),
             member["status"],
+            _figure(together[index], ".2f"),
             _figure(member.get("effective_clusters"), ".1f"),
             percent(member.get("largest_cluster")),
             *(_figure(member.get(name), ".3g") for name in losses),
         ]
         for index, member in enumerate(e.members)
     ]
-    head = ["member", "status", "clusters in effect", "largest cluster", *(name.replace("_", " ") for name in losses)]
-    return Table("The members after the last round", head, rows)
+    head = [
+        "member",
+        "status",
+        "stability",
+        "clusters in effect",
+        "largest cluster",
+        *(name.replace("_", " ") for name in losses),
+    ]
+    caption = "The members after the last round; stability is the mean adjusted Rand index with the other members"
+    return Table(caption, head, rows)
+
+
+def _with_the_others(e: Evidence) -> list[float | None]:
+    """Return each member's mean adjusted Rand index with the others that have a vote; None = there is none."""
+    found = metrics.pairwise_stability(e.labelled.aligned)
+    np.fill_diagonal(found, np.nan)
+    return [None if np.isnan(row).all() else float(np.nanmean(row)) for row in found]
 
 
 def pairs(e: Evidence) -> Grid | Picture | None:
@@ -367,8 +387,21 @@ def feature_table(card: Card) -> Table:
         ]
         for feature in card.features
     ]
-    caption = f"What sets cluster {card.cluster} apart: ▲ above, ▼ below the mean of all points, in standard deviations"
-    return Table(caption, ["feature", "here", "of all", "apart"], rows)
+    return Table(f"What sets cluster {card.cluster} apart", ["feature", "here", "of all", "apart"], rows)
+
+
+def note_on_points(e: Evidence) -> str:
+    """Return what has to be said of how points are drawn; "" = nothing."""
+    if e.data is None:
+        return f"The points themselves are not shown: {e.missing['data']}"
+    shape = e.data.x.shape[1:]
+    if len(shape) == 1:
+        return "Features are apart by so many standard deviations of all points: ▲ above their mean, ▼ below it."
+    if len(shape) == 2 and shape[0] > MOST_LINES:
+        return f"Of windows the first {MOST_LINES} of {shape[0]} channels are drawn."
+    if len(shape) == 3 and shape[0] not in AS_THEY_ARE:
+        return f"Of images the mean of their {shape[0]} channels is drawn."
+    return ""
 
 
 def _figure(value: float | None, form: str) -> str:

@@ -108,6 +108,8 @@ class Matrix(NamedTuple):
     values: Array  # (rows, columns) 0 .. 1, nan = none
     row_label: str
     column_label: str
+    row_names: Sequence[str]
+    column_names: Sequence[str]
 
 
 class Bars(NamedTuple):
@@ -211,9 +213,12 @@ def matrix(shown: Matrix, form: Format = WIDE) -> bytes:
     """Return a picture of values of pairs as PNG: the darker, the nearer to 1."""
     figure = _figure("", form.width, form)
     place = figure.subplots()
-    image = place.imshow(shown.values, cmap="cividis_r", vmin=0, vmax=1)
-    place.set_xlabel(shown.column_label)
+    image = place.imshow(shown.values, cmap="Blues", vmin=0, vmax=1)
+    rows, columns = (range(0, n, math.ceil(n / 10)) for n in shown.values.shape)
+    place.set_yticks(rows, [shown.row_names[at] for at in rows])
+    place.set_xticks(columns, [shown.column_names[at] for at in columns])
     place.set_ylabel(shown.row_label)
+    place.set_xlabel(shown.column_label)
     figure.colorbar(image, ax=place, location="bottom", shrink=0.8, pad=0.02)
     return _png(figure)
 

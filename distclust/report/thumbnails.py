@@ -10,7 +10,8 @@ import numpy as np
 from distclust.contracts import Array
 from distclust.report.pictures import COLOURS
 
-SIDE = 48  # pixels at most of an image
+_SIDE = 48  # pixels at most of an image
+AS_THEY_ARE = (1, 3, 4)  # channels of images: grey, colours, colours and opacity
 MOST_LINES = 6  # channels of a window that are drawn
 _MOST_STEPS = 96  # of a line
 _WIDTH, _HEIGHT = 120, 60  # of a window
@@ -33,10 +34,10 @@ def image(point: Array, low: float, high: float) -> str:
     from PIL import Image
 
     scaled = (point.astype(np.float32) - low) / ((high - low) or 1.0)
-    shown = scaled if len(scaled) in (1, 3, 4) else scaled.mean(0, keepdims=True)
+    shown = scaled if len(scaled) in AS_THEY_ARE else scaled.mean(0, keepdims=True)
     levels = np.rint(255 * shown.clip(0, 1)).astype(np.uint8).transpose(1, 2, 0)  # (H, W, C)
     picture = Image.fromarray(levels[..., 0] if levels.shape[2] == 1 else levels)
-    picture.thumbnail((SIDE, SIDE))
+    picture.thumbnail((_SIDE, _SIDE))
     sink = io.BytesIO()
     picture.save(sink, format="PNG", optimize=True)
     return png_uri(sink.getvalue())

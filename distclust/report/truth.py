@@ -207,6 +207,7 @@ def covered(curve: metrics.CoverageCurve, name: str) -> Coverage:
         "points kept, the surest first, in %",
         f"{name} among them in %",
         [Curve("", 100 * curve.coverage, 100 * curve.mean, 0)],
+        top=105 if np.ptp(curve.mean) == 0 else None,
         bands=True,
     )
     rows = [
