@@ -131,7 +131,8 @@ def subject(e: Evidence) -> str:
     x = e.data.x if e.data is not None else None
     shape = "" if x is None else f" of {' x '.join(map(str, x.shape[1:]))}"
     member = "a single member" if len(e.members) == 1 else f"{len(e.members)} members"
-    rounds = f"{len(e.rounds)} of {'up to ' if e.finished else ''}{e.parameter('n_rounds')} rounds"
+    done = len(e.rounds)
+    rounds = f"{done} round{'s' * (done > 1)}" if e.finished else f"{done} of {e.parameter('n_rounds')} rounds"
     return (
         f"{e.spec.method} with {member} on {Path(e.spec.dataset).stem}: {len(e.labelled.labels):,} points{shape}, "
         f"{e.n_clusters} clusters, {rounds}, seed {e.seed}"
@@ -151,7 +152,9 @@ def answer(e: Evidence) -> str:
         return f"A single voter found {found}; with one alone nothing says how far they can be trusted."
     threshold = float(e.parameter("agreement_threshold"))
     voting = sum(member["status"] == "voting" for member in e.members)
-    whom = f"All {e.voters}" if threshold == 1 else f"At least {threshold:.0%} of {e.voters}"
+    whom = (
+        f"At least {threshold:.0%} of {e.voters}" if threshold < 1 else "Both" if e.voters == 2 else f"All {e.voters}"
+    )
     whom += " members" if voting == e.voters else f" voters ({voting} members, and their latents together)"
     return (
         f"{whom} agree on {e.labelled.agreed.mean():.1%} of {len(e.labelled.labels):,} points, which fall into {found}."
