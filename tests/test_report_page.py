@@ -139,13 +139,13 @@ def test_every_kind_of_points_makes_a_whole_page(tmp_path, kind):
 
 
 def test_the_numbers_are_those_of_the_run(tmp_path):
-    x, y = points("grey", 120, 3)
+    x, y = points("grey", 115, 3)
     folder = stored(tmp_path, x, noisy(y, 3, 4), y=y, n_rounds=3)
     finish(folder, x, y, 3)
     e, text = gathered(folder), Parsed(page.page(gathered(folder))).text
     a = folder.last_round().agreement
     sizes = np.bincount(a.labels)
-    assert f"agree on {a.agreed.mean():.1%} of 120 points" in text
+    assert f"agree on {a.agreed.mean():.1%} of 115 points" in text
     assert f"3 clusters of {sizes.min()} to {sizes.max()} points" in text
     assert f"Cluster 1 {sizes[1]} points" in text
     assert f"consensus {e.with_truth['consensus']['acc']:.1%}" in text
