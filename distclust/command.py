@@ -7,7 +7,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
 from distclust.errors import DistclustError, InputError
@@ -74,3 +74,38 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise the message, with where to look."""
         raise InputError(f"{message}. `{self.prog} --help` shows what there is.")
+
+
+def subcommand(name: str, usage: str, description: str, epilog: str) -> Parser:
+    """Return the parser of a command of `python -m distclust.run` that takes words and --help.
+
+    Args:
+        name: of the command.
+        usage: what follows its name, options last.
+        description: what it does.
+        epilog: examples.
+    """
+    prog = f"python -m distclust.run {name}"
+    parser = Parser(
+        prog=prog,
+        usage=f"{prog} {usage}",
+        description=description,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        add_help=False,
+        allow_abbrev=False,
+    )
+    parser.add_argument("words", nargs="*", metavar=usage.split(" --")[0], help=argparse.SUPPRESS)
+    parser.add_argument("-h", "--help", action="store_true", help="show this and end")
+    return parser
+
+
+def only(words: Sequence[str], what: str) -> str:
+    """Return the one word that a command takes.
+
+    Raises:
+        InputError: there is none, or there are more.
+    """
+    if len(words) != 1:
+        raise InputError(f"give {what}, and nothing else; got {list(words)}.")
+    return words[0]

@@ -165,6 +165,21 @@ def score(labels: npt.ArrayLike, y: npt.ArrayLike, n_clusters: int) -> dict[str,
     }
 
 
+def correct(labels: npt.ArrayLike, y: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+    """Return which points' cluster is matched with their class, (N,); their mean over known classes is the accuracy.
+
+    Args and Raises as in `accuracy`; a point without a label or a known class is not correct.
+    """
+    clusters, classes = _labels("labels", labels), _labels("y", y)
+    _known(_same_length("labels", clusters, "y", classes))
+    clusters, classes = _consecutive(clusters), _consecutive(classes)
+    matching = np.full(clusters.max() + 2, -1)  # its last is for points without a label
+    if clusters.max() >= 0:
+        rows, columns = linear_sum_assignment(contingency(clusters, classes), maximize=True)
+        matching[rows] = columns
+    return (clusters >= 0) & (classes >= 0) & (matching[clusters] == classes)
+
+
 @dataclass(frozen=True)
 class ReliabilityBin:
     """The points whose confidence lies in (low, high]; 0 counts to the first bin.
@@ -204,17 +219,10 @@ def reliability(
     """
     if not isinstance(n_bins, int | np.integer) or n_bins < 1:
         raise ParameterError([f"n_bins is {n_bins!r}; it must be an integer, at least 1."])
-    clusters, classes = _labels("labels", labels), _labels("y", y)
-    _known(_same_length("labels", clusters, "y", classes))
-    _mean_share("confidence", confidence, len(clusters))
-    kept = (clusters >= 0) & (classes >= 0)
-    if not kept.any():
-        return []
-    clusters, classes = _consecutive(clusters[kept]), _consecutive(classes[kept])
-    matching = np.full(clusters.max() + 1, -1)
-    rows, columns = linear_sum_assignment(contingency(clusters, classes), maximize=True)
-    matching[rows] = columns
-    right = matching[clusters] == classes
+    right = correct(labels, y)
+    _mean_share("confidence", confidence, len(right))
+    kept = (np.asarray(labels) >= 0) & (np.asarray(y) >= 0)
+    right = right[kept]
     sure = np.asarray(confidence, dtype=np.float64)[kept]
     edges = np.linspace(0, 1, n_bins + 1)
     at = np.digitize(sure, edges[1:-1], right=True)
@@ -237,6 +245,46 @@ def expected_calibration_error(bins: list[ReliabilityBin]) -> float:
     """
     n_points = sum(b.n_points for b in bins)
     return sum(b.n_points * abs(b.confidence - b.accuracy) for b in bins) / n_points if n_points else float("nan")
+
+
+@dataclass(frozen=True, eq=False)
+class CoverageCurve:
+    """What holds of the points that are kept, for each confidence that occurs, from the surest on.
+
+    Args:
+        confidence: (n,) descending; kept are the points with at least this one.
+        coverage: (n,) share of all points that are kept, ends at 1.
+        mean: (n,) mean value of those that are kept.
+    """
+
+    confidence: Floats
+    coverage: Floats
+    mean: Floats
+
+
+def coverage_curve(confidence: npt.ArrayLike, values: npt.ArrayLike) -> CoverageCurve:
+    """Return what holds of the surest points, as more and more of them are kept; equally sure ones come together.
+
+    With `correct` as values it is the accuracy at each coverage, with the agreement itself the mean agreement.
+
+    Args:
+        confidence: (N,) 0 .. 1, N >= 1.
+        values: (N,) 0 .. 1 or bool, of the same points.
+
+    Raises:
+        DataError: there are no points, or their confidence or values do not fit.
+
+    Source:
+        Geifman and El-Yaniv 2017, as risk (1 - accuracy) by coverage.
+    """
+    sure, value = np.asarray(confidence), np.asarray(values)
+    if not sure.size:
+        raise DataError("confidence is empty; it must be one value in 0 .. 1 for each point, at least one.")
+    _mean_share("confidence", sure, sure.size)
+    _mean_share("values", value, sure.size)
+    levels, at = np.unique(-sure.astype(np.float64), return_inverse=True)
+    n_kept = np.bincount(at).cumsum()
+    return CoverageCurve(-levels, n_kept / sure.size, np.bincount(at, value).cumsum() / n_kept)
 
 
 # Without true classes
@@ -318,10 +366,28 @@ def stability(aligned: npt.ArrayLike) -> float:
     Raises:
         DataError: not (M, N), empty, not integers or below -1.
     """
-    members = [_own_cluster(row) for row in _members(aligned) if row.max() >= 0]
-    if len(members) < 2:
+    voting = [row for row in _members(aligned) if row.max() >= 0]
+    if len(voting) < 2:
         return float("nan")
-    return float(np.mean([_pair_stability(_table(a, b)) for a, b in combinations(members, 2)]))
+    return float(np.mean(pairwise_stability(voting)[np.triu_indices(len(voting), 1)]))
+
+
+def pairwise_stability(aligned: npt.ArrayLike) -> Floats:
+    """Return the adjusted Rand index of every pair of members, as `stability` takes it.
+
+    Args and Raises as in `stability`.
+
+    Returns:
+        (M, M), symmetric, 1 on the diagonal; nan in the rows and columns of members without a say.
+    """
+    members = _members(aligned)
+    found = np.full((len(members), len(members)), np.nan)
+    codes = {m: _own_cluster(row) for m, row in enumerate(members) if row.max() >= 0}
+    for m in codes:
+        found[m, m] = 1.0
+    for a, b in combinations(codes, 2):
+        found[a, b] = found[b, a] = _pair_stability(_table(codes[a], codes[b]))
+    return found
 
 
 # Of probabilities

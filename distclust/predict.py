@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,15 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from distclust.command import Parser
+from distclust.command import subcommand
 from distclust.errors import InputError, ParameterError
 
 if TYPE_CHECKING:
     from distclust.contracts import Array, Dataset
     from distclust.methods.base import EnsembleClusterer
 
-_PROG = "python -m distclust.run predict"
-_USAGE = f"{_PROG} MODEL DATA [coverage=SHARE] [dataset.OPTION=value ...] [--out FILE]"
+_USAGE = "MODEL DATA [coverage=SHARE] [dataset.OPTION=value ...] [--out FILE]"
 _DESCRIPTION = """\
 Label new points with a model that was kept, without Ray.
 
@@ -37,7 +35,8 @@ examples:
 
 def predict_command(words: Sequence[str]) -> int:
     """Run `predict MODEL DATA`, and return the exit code."""
-    parser = _parser()
+    parser = subcommand("predict", _USAGE, _DESCRIPTION, _EPILOG)
+    parser.add_argument("--out", metavar="FILE", default="labels.parquet", help="the file of labels (labels.parquet)")
     given = parser.parse_intermixed_args(words)
     if given.help:
         print(parser.format_help())
@@ -77,22 +76,6 @@ def predicted(model: EnsembleClusterer, data: Dataset, coverage: float = 1.0) ->
         "agreement": agreement.share,
         "probability": np.where(agreement.labels >= 0, probability, 0.0),
     }
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = Parser(
-        prog=_PROG,
-        usage=_USAGE,
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        add_help=False,
-        allow_abbrev=False,
-    )
-    parser.add_argument("words", nargs="*", metavar="MODEL DATA", help=argparse.SUPPRESS)
-    parser.add_argument("--out", metavar="FILE", default="labels.parquet", help="the file of labels (labels.parquet)")
-    parser.add_argument("-h", "--help", action="store_true", help="show this and end")
-    return parser
 
 
 def _words(words: Sequence[str]) -> tuple[list[str], float, dict[str, Any]]:

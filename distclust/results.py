@@ -10,9 +10,10 @@ import shutil
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
+import numpy.typing as npt
 
 from distclust import metrics
 from distclust.contracts import Agreement, Array, Dataset, Labels, MemberOutput, Round, Status
@@ -26,6 +27,16 @@ _SPEC, _ROUNDS, _LABELS, _METRICS = "spec.yaml", "rounds.jsonl", "labels.parquet
 _LAST = "last-round.safetensors"
 _RELIABILITY_POINTS = 2_000
 _SILHOUETTE_POINTS = 2_000
+
+
+class Labelled(NamedTuple):
+    """What labels.parquet holds."""
+
+    rows: Labels  # (N,) its column `index`
+    labels: Labels  # (N,) of the consensus, -1 = none
+    share: npt.NDArray[np.float64]  # (N,) see `Agreement`
+    agreed: npt.NDArray[np.bool_]  # (N,)
+    aligned: Labels  # (M, N) the members' labels in the consensus' names
 
 
 class Record:
@@ -73,6 +84,22 @@ class Record:
             names: (N,) its column `name`, see `Dataset.names`; None = no such column.
         """
         self.write(_LABELS, _parquet(round, rows, names))
+
+    def labels(self) -> Labelled | None:
+        """Return what labels.parquet holds; None before there is one."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        data = self.read(_LABELS)
+        if data is None:
+            return None
+        try:
+            table = pq.read_table(pa.BufferReader(data))
+            column = {name: table[name].to_numpy() for name in table.column_names}
+            members = np.stack([column[name] for name in table.column_names if name.startswith("member")])
+            return Labelled(column["index"], column["label"], column["agreement"], column["agreed"], members)
+        except (pa.ArrowException, KeyError, ValueError) as error:
+            raise RunFolderError(f"{_LABELS} in {self.where} cannot be read ({error}); put it back.") from error
 
     def forget_members(self) -> None:
         """Delete the members' checkpoints and the last round's labels: the run cannot be resumed any more."""
@@ -167,6 +194,11 @@ class RunFolder(Record):
         """Store a round, so that the run can be resumed after it, and show it in TensorBoard; see `Record`."""
         super().store(round, line)
         self._to_tensorboard(round)
+
+    def metrics(self) -> dict[str, Any] | None:
+        """Return what metrics.json says; None before the run is finished."""
+        data = self.read(_METRICS)
+        return None if data is None else json.loads(data)
 
     def finish(self, model: EnsembleClusterer, data: Dataset) -> dict[str, Any]:
         """Write labels, model and metrics, and return the metrics.

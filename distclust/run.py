@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distclust.command import INTERRUPTED, Parser, exit_code, interruptible
+from distclust.command import INTERRUPTED, Parser, exit_code, interruptible, only, subcommand
 from distclust.errors import InputError
 from distclust.predict import predict_command
 from distclust.sweep.command import COMMANDS as SWEEP_COMMANDS
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from distclust.methods.base import EnsembleClusterer
     from distclust.results import RunFolder
     from distclust.spec import Spec
-
-COMMANDS = {**SWEEP_COMMANDS, "predict": predict_command}
 
 _HELP = """\
 Train an ensemble of deep clusterers and write its consensus, with no argument on scikit-learn's digits.
@@ -37,6 +35,7 @@ METHOD is one of:
 
 Other commands, each with a --help of its own:
   predict MODEL DATA   labels of new points by a model that was kept
+  report RUN           report.html of a run, finished or interrupted, made again
   sweep FILE           a study of seeds and parameters on Ray Tune, and its tables
   compare RUN          a sweep's numbers beside a paper's
   table NAME           a paper's table, as published
@@ -60,6 +59,8 @@ examples:
   python -m distclust.run --resume runs/my-run
 """
 
+_REPORT = "Make report.html in the folder of a run, finished or interrupted, from what lies there; nothing is trained."
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0 done, 1 failed, 2 unusable input, 130 interrupted."""
@@ -75,6 +76,22 @@ def _command(words: list[str]) -> int:
         print(_help(arguments.words))
         return 0
     return _run(arguments)
+
+
+def _report(words: Sequence[str]) -> int:
+    parser = subcommand("report", "RUN", _REPORT, "")
+    given = parser.parse_args(words)
+    if given.help:
+        print(parser.format_help())
+        return 0
+    from distclust.report.page import write_report
+    from distclust.results import RunFolder
+
+    print(f"report: {write_report(RunFolder.open(only(given.words, 'the folder of a run')))}")
+    return 0
+
+
+COMMANDS = {**SWEEP_COMMANDS, "predict": predict_command, "report": _report}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -212,6 +229,21 @@ def _drain(
     if last.index + 1 < method.n_rounds:
         console.print(f"ended after {last.index + 1} rounds: the number of agreed points grows no more")
     _conclude(console, found, folder, method)
+    return _reported(console, folder, data)
+
+
+def _reported(console: Console, folder: RunFolder, data: Dataset) -> int:
+    """Write report.html; whatever happens here, the run is finished and its results are stored."""
+    from distclust.report.page import write_report
+
+    again = f"make it with\n  python -m distclust.run report {folder.path}"
+    try:
+        console.print(f"report:      {write_report(folder, data)}", soft_wrap=True, markup=False)
+    except KeyboardInterrupt:
+        print(f"\ndistclust: interrupted; the run is finished, but for its report: {again}", file=sys.stderr)
+        return INTERRUPTED
+    except Exception as error:
+        print(f"distclust: the run is finished, but for its report ({error}): {again}", file=sys.stderr)
     return 0
 
 

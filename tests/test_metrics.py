@@ -246,6 +246,50 @@ def test_the_calibration_error_is_none_where_confidence_is_what_happens():
     assert math.isnan(metrics.expected_calibration_error([]))
 
 
+@given(pairs())
+def test_correct_points_make_the_accuracy(pair):
+    labels, y = pair
+    right = metrics.correct(labels, y)
+    assert not right[(labels < 0) | (y < 0)].any()
+    assert right[y >= 0].mean() == pytest.approx(slow_accuracy(labels, y))
+    for cluster in set(labels[right]):  # one to one
+        assert len(set(y[right & (labels == cluster)])) == 1
+
+
+def test_without_any_label_no_point_is_correct():
+    assert not metrics.correct([-1, -1], [0, 1]).any()
+
+
+def slow_coverage(confidence, values):
+    rows = []
+    for least in sorted(set(confidence), reverse=True):
+        kept = [value for sure, value in zip(confidence, values, strict=True) if sure >= least]
+        rows.append((least, len(kept) / len(values), sum(kept) / len(kept)))
+    return rows
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([0.0, 0.2, 0.6, 1.0]) | st.floats(0, 1), st.sampled_from([0.0, 0.5, 1.0])),
+        min_size=1,
+        max_size=40,
+    )
+)
+def test_the_coverage_curve_against_a_slow_twin(points):
+    confidence, values = zip(*points, strict=True)
+    curve = metrics.coverage_curve(confidence, values)
+    found = np.stack([curve.confidence, curve.coverage, curve.mean], 1)
+    assert found == pytest.approx(np.array(slow_coverage(confidence, values)))
+    assert curve.coverage[-1] == 1
+    assert curve.mean[-1] == pytest.approx(np.mean(values))
+
+
+@pytest.mark.parametrize(("confidence", "values"), [([], []), ([1.0], [1.0, 0.0]), ([2.0], [1.0]), ([1.0], [-1.0])])
+def test_a_coverage_curve_of_bad_values_is_refused(confidence, values):
+    with pytest.raises(DataError):
+        metrics.coverage_curve(confidence, values)
+
+
 def test_bad_confidences_are_refused():
     for confidence, n_bins, error in (
         ([0.5, 1.5], 10, DataError),
@@ -301,6 +345,16 @@ def test_members_without_a_say_do_not_count():
 
 def test_collapse_is_not_stable():
     assert metrics.stability(np.zeros((5, 20), dtype=int)) == 0
+
+
+def test_pairwise_stability_is_what_stability_is_the_mean_of():
+    rows = np.random.default_rng(0).integers(-1, 3, (4, 30))
+    rows[1] = -1
+    pairs = metrics.pairwise_stability(rows)
+    assert np.array_equal(pairs, pairs.T, equal_nan=True)
+    assert np.isnan(pairs[1]).all()
+    assert np.array_equal(pairs.diagonal()[[0, 2, 3]], np.ones(3))
+    assert np.mean([pairs[0, 2], pairs[0, 3], pairs[2, 3]]) == metrics.stability(rows)
 
 
 def test_stability_does_not_need_common_names():

@@ -291,13 +291,14 @@ def perplexity(n_points: int) -> float:
     return min(_PERPLEXITY, max(n_points / 40, min(30, n_points / 4)))
 
 
-def flat(latents: Array, by: str, seed: int) -> Array:
+def flat(latents: Array, by: str, seed: int, n_steps: int = 1000) -> Array:
     """Lay latents out in the plane.
 
     Args:
         latents: (n, D) finite numbers, n >= 2.
         by: "tsne", at the `perplexity` for so many points, or "umap".
         seed: the run's.
+        n_steps: of t-SNE, >= 250.
 
     Returns:
         (n, 2); all at the origin where all latents are the same.
@@ -313,8 +314,9 @@ def flat(latents: Array, by: str, seed: int) -> Array:
     apart = latents - latents.mean(0, dtype=np.float64)
     apart /= np.abs(apart).max()  # t-SNE does not ask for the scale, and squares of it stay in range
     start = "pca" if min(latents.shape) >= 2 else "random"
-    known = {"perplexity": perplexity(len(latents)), "init": start, "random_state": integer(seed, "t-SNE")}
-    return np.asarray(TSNE(2, **known).fit_transform(apart))
+    seed = integer(seed, "t-SNE")
+    layout = TSNE(2, perplexity=perplexity(len(latents)), init=start, random_state=seed, max_iter=n_steps)
+    return np.asarray(layout.fit_transform(apart))
 
 
 class Layout(NamedTuple):

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_DOTS_PER_INCH = 120
-_WIDTH = 10.0  # inches: 1,200 pixels
+_WIDTH = 10.0  # inches
+_BELOW = 0.14  # of a chart's height, from its axis to its legend
 _GRID = 300  # points along a side of the shading
 # Okabe and Ito, and two of Tol's: told apart by colour-blind eyes and in print
-_COLOURS = (
+COLOURS = (
     "#0072B2",
     "#D55E00",
     "#009E73",
@@ -33,7 +33,21 @@ _COLOURS = (
 )
 _MARKERS = ("o", "^", "s")
 _HATCHES = ("", "//", "..", "xx")
-_MOST_NAMED = 40  # groups of points that a legend lists
+_MOST_LARGE = 20  # groups of points whose numbers are written large
+
+
+class Format(NamedTuple):
+    """The size of a picture."""
+
+    width: float = _WIDTH  # inches
+    row: float = 4.9  # inches, the height of a chart
+    dots_per_inch: int = 120
+    legend_columns: int = 11
+    most_named: int = 40  # groups of points that a legend lists
+
+
+WIDE = Format()
+NARROW = Format(4.6, 3.4, 160, 5, 20)  # for a column of a page, so that its text can be read on a phone
 
 
 class Panel(NamedTuple):
@@ -76,6 +90,26 @@ class Cloud(NamedTuple):
     title: str
     points: Array  # (n, 2)
     labels: Labels  # (n,) 0 .. K - 1, -1 = in no group
+
+
+class Graded(NamedTuple):
+    """Points of the plane, each with a value."""
+
+    points: Array  # (n, 2)
+    values: Array  # (n,) lowest .. 1
+    lowest: float  # below 1
+    marked: Array  # (n,) bool, drawn as small dots; the others as triangles, on top of them
+    names: tuple[str, str]  # of those that are marked, and of the others
+
+
+class Matrix(NamedTuple):
+    """Values of pairs."""
+
+    values: Array  # (rows, columns) 0 .. 1, nan = none
+    row_label: str
+    column_label: str
+    row_names: Sequence[str]
+    column_names: Sequence[str]
 
 
 class Bars(NamedTuple):
@@ -122,7 +156,7 @@ def charts(title: str, shown: Sequence[Chart]) -> bytes:
     return _png(figure)
 
 
-def clouds(title: str, panels: Sequence[Cloud], n_groups: int, group: str) -> bytes:
+def clouds(title: str, panels: Sequence[Cloud], n_groups: int, group: str, form: Format = WIDE) -> bytes:
     """Return a picture of points as PNG, panel by panel, each group with its colour, marker and number.
 
     Args:
@@ -130,17 +164,18 @@ def clouds(title: str, panels: Sequence[Cloud], n_groups: int, group: str) -> by
         panels: side by side, in rows of up to three.
         n_groups: number of groups K.
         group: what they are called, as in "cluster".
+        form: its size; the panels are square.
     """
     n_columns = 2 if len(panels) == 4 else min(3, len(panels))
     n_rows = math.ceil(len(panels) / n_columns)
-    side = min(7.0, _WIDTH / n_columns)
-    figure = _figure(title, 1.2 + n_rows * (side + 0.4))
+    side = min(7.0, form.width / n_columns)
+    figure = _figure(title, (1.2 if title else 0.7) + n_rows * (side + 0.4), form)
     places = figure.subplots(n_rows, n_columns, squeeze=False).flat
     for place, panel in zip(places, panels, strict=False):
         _draw_cloud(place, panel, n_groups, size=45 / n_columns if n_columns > 1 else 28)
     for place in list(places)[len(panels) :]:
         place.set_axis_off()
-    _name_groups(figure, panels, n_groups, group)
+    _name_groups(figure, panels, n_groups, group, form)
     return _png(figure)
 
 
@@ -152,21 +187,58 @@ def bar_charts(title: str, shown: Sequence[BarChart]) -> bytes:
     return _png(figure)
 
 
-def panels(title: str, shown: Sequence[Chart | BarChart], n_columns: int | None = None) -> bytes:
+def graded(cloud: Graded, name: str, form: Format = WIDE) -> bytes:
+    """Return a picture of points as PNG, each coloured by its value and marked by its kind.
+
+    Args:
+        cloud: the points.
+        name: of the value, as in "agreement".
+        form: its size; the panel is square.
+    """
+    figure = _figure("", form.width + 1.1, form)
+    place = figure.subplots()
+    for rows, marker, size, label in zip((cloud.marked, ~cloud.marked), ("o", "^"), (7, 26), cloud.names, strict=True):
+        at = cloud.points[rows]
+        drawn = place.scatter(
+            at[:, 0], at[:, 1], s=size, c=cloud.values[rows], marker=marker, cmap="cividis_r", vmin=cloud.lowest, vmax=1
+        )
+        drawn.set(label=label, edgecolors="#444444", linewidths=0.3)
+    _square(place, cloud.points)
+    figure.colorbar(drawn, ax=place, location="bottom", label=name, shrink=0.8, pad=0.02)
+    figure.legend(loc="outside upper center", ncols=2, frameon=False, handletextpad=0.1)
+    return _png(figure)
+
+
+def matrix(shown: Matrix, form: Format = WIDE) -> bytes:
+    """Return a picture of values of pairs as PNG: the darker, the nearer to 1."""
+    figure = _figure("", form.width, form)
+    place = figure.subplots()
+    image = place.imshow(shown.values, cmap="Blues", vmin=0, vmax=1)
+    rows, columns = (range(0, n, math.ceil(n / 10)) for n in shown.values.shape)
+    place.set_yticks(rows, [shown.row_names[at] for at in rows])
+    place.set_xticks(columns, [shown.column_names[at] for at in columns])
+    place.set_ylabel(shown.row_label)
+    place.set_xlabel(shown.column_label)
+    figure.colorbar(image, ax=place, location="bottom", shrink=0.8, pad=0.02)
+    return _png(figure)
+
+
+def panels(title: str, shown: Sequence[Chart | BarChart], n_columns: int | None = None, form: Format = WIDE) -> bytes:
     """Return a picture of charts of curves or bars as PNG, each with its legend below.
 
     Args:
         title: of the whole.
         shown: the charts, at least one.
         n_columns: how many side by side; None = up to three.
+        form: its size.
     """
     n_columns = n_columns or (2 if len(shown) == 4 else min(3, len(shown)))
     n_rows = math.ceil(len(shown) / n_columns)
-    figure = _figure(title, 0.7 + 4.9 * n_rows)
+    figure = _figure(title, (0.7 if title else 0) + form.row * n_rows, form)
     places = list(figure.subplots(n_rows, n_columns, squeeze=False).flat)
     for place, chart in zip(places, shown, strict=False):
         if isinstance(chart, Chart):
-            _draw_chart(place, chart, n_columns=2 if n_columns < 3 else 1)
+            _draw_chart(place, chart, n_columns=2 if n_columns < 3 else 1, below=_BELOW * WIDE.row / form.row)
         else:
             _draw_bars(place, chart)
     for place in places[len(shown) :]:
@@ -185,7 +257,7 @@ def _draw_panel(place: Axes, panel: Panel, reach: float, size: float) -> None:
     for k, colour in enumerate(order):
         at = panel.x[panel.labels == k]  # (n, 2)
         place.scatter(
-            at[:, 0], at[:, 1], s=size, c=_COLOURS[colour], marker=_MARKERS[colour], edgecolors="white", linewidths=0.4
+            at[:, 0], at[:, 1], s=size, c=COLOURS[colour], marker=_MARKERS[colour], edgecolors="white", linewidths=0.4
         )
     place.set_title(panel.title, fontsize=11)
     place.set_xticks([])
@@ -198,10 +270,10 @@ def _from_left_to_right(panel: Panel, n_clusters: int) -> Labels:
     return np.argsort(np.argsort([at.mean() if len(at) else np.inf for at in members]))
 
 
-def _draw_chart(place: Axes, chart: Chart, n_columns: int) -> None:
+def _draw_chart(place: Axes, chart: Chart, n_columns: int, below: float = _BELOW) -> None:
     for curve in chart.curves:
         style: dict[str, Any] = {
-            "color": _COLOURS[curve.colour],
+            "color": COLOURS[curve.colour],
             "linestyle": "--" if curve.dashed else "-",
             "label": curve.name or None,
             "linewidth": 1.8,
@@ -212,7 +284,7 @@ def _draw_chart(place: Axes, chart: Chart, n_columns: int) -> None:
         elif chart.bands:
             spread = np.zeros(1) if curve.spread is None else curve.spread
             low, high = curve.values - spread, curve.values + spread
-            place.fill_between(curve.x, low, high, color=_COLOURS[curve.colour], alpha=0.18, linewidth=0)
+            place.fill_between(curve.x, low, high, color=COLOURS[curve.colour], alpha=0.18, linewidth=0)
             place.plot(curve.x, curve.values, marker=marker, **style)
         elif curve.spread is None:
             place.plot(curve.x, curve.values, **style)
@@ -232,30 +304,35 @@ def _draw_chart(place: Axes, chart: Chart, n_columns: int) -> None:
     if chart.top is not None:
         place.set_ylim(0, chart.top)
     if chart.mark is not None or any(curve.name for curve in chart.curves):
-        place.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=n_columns, frameon=False)
+        place.legend(loc="upper center", bbox_to_anchor=(0.5, -below), ncols=n_columns, frameon=False)
 
 
 def _draw_cloud(place: Axes, panel: Cloud, n_groups: int, size: float) -> None:
     nowhere = panel.points[panel.labels < 0]
     place.scatter(nowhere[:, 0], nowhere[:, 1], s=size, c="#777777", marker="x", linewidths=0.7)
-    for turn, marker in enumerate(_MARKERS[: math.ceil(n_groups / len(_COLOURS))]):
+    for turn, marker in enumerate(_MARKERS[: math.ceil(n_groups / len(COLOURS))]):
         # all of a marker at once, in the points' order: no group lies on top of all others
-        rows = (panel.labels >= 0) & (panel.labels // len(_COLOURS) % len(_MARKERS) == turn)
+        rows = (panel.labels >= 0) & (panel.labels // len(COLOURS) % len(_MARKERS) == turn)
         at, colours = panel.points[rows], [_colour(label) for label in panel.labels[rows]]
         place.scatter(at[:, 0], at[:, 1], s=size, c=colours, marker=marker, edgecolors="#444444", linewidths=0.2)
     for k in range(n_groups):
-        _number(place, panel.points[panel.labels == k], str(k))
-    low, high = panel.points.min(0), panel.points.max(0)
+        _number(place, panel.points[panel.labels == k], str(k), 11 if n_groups <= _MOST_LARGE else 7)
+    _square(place, panel.points)
+    place.set_title(panel.title, fontsize=11)
+
+
+def _square(place: Axes, points: Array) -> None:
+    """Make room for points (n, 2) on the same scale both ways; the numbers of an embedding's axes mean nothing."""
+    low, high = points.min(0), points.max(0)
     reach = 0.54 * float((high - low).max()) or 1.0
     place.set_xlim((low + high)[0] / 2 - reach, (low + high)[0] / 2 + reach)
     place.set_ylim((low + high)[1] / 2 - reach, (low + high)[1] / 2 + reach)
     place.set_box_aspect(1)
-    place.set_title(panel.title, fontsize=11)
     place.set_xticks([])
     place.set_yticks([])
 
 
-def _number(place: Axes, points: Array, name: str) -> None:
+def _number(place: Axes, points: Array, name: str, size: int) -> None:
     """Write a group's number just above the point, of (n, 2), that is nearest to the group's median."""
     from matplotlib.patheffects import withStroke
 
@@ -263,17 +340,17 @@ def _number(place: Axes, points: Array, name: str) -> None:
         at = points[np.linalg.norm(points - np.median(points, axis=0), axis=1).argmin()]
         above: dict[str, Any] = {"xytext": (0, 3), "textcoords": "offset points", "ha": "center", "va": "bottom"}
         halo = [withStroke(linewidth=2.5, foreground="white")]
-        place.annotate(name, (at[0], at[1]), fontsize=11, fontweight="bold", path_effects=halo, **above)
+        place.annotate(name, (at[0], at[1]), fontsize=size, fontweight="bold", path_effects=halo, **above)
 
 
-def _name_groups(figure: Figure, panels: Sequence[Cloud], n_groups: int, group: str) -> None:
+def _name_groups(figure: Figure, panels: Sequence[Cloud], n_groups: int, group: str, form: Format) -> None:
     """Put a legend below the panels, unless there are too many groups for one."""
     from matplotlib.lines import Line2D
 
     style: dict[str, Any] = {"linestyle": "", "markersize": 8}
     marks = [
-        Line2D([], [], color=_colour(k), marker=_MARKERS[k // len(_COLOURS) % len(_MARKERS)], label=str(k), **style)
-        for k in range(n_groups if n_groups <= _MOST_NAMED else 0)
+        Line2D([], [], color=_colour(k), marker=_MARKERS[k // len(COLOURS) % len(_MARKERS)], label=str(k), **style)
+        for k in range(n_groups if n_groups <= form.most_named else 0)
     ]
     if any((panel.labels < 0).any() for panel in panels):
         marks.append(Line2D([], [], color="#777777", marker="x", label="none", **style))
@@ -282,7 +359,7 @@ def _name_groups(figure: Figure, panels: Sequence[Cloud], n_groups: int, group: 
             handles=marks,
             title=group,
             loc="outside lower center",
-            ncols=min(11, len(marks)),
+            ncols=min(form.legend_columns, len(marks)),
             frameon=False,
             handletextpad=0.1,
         )
@@ -311,18 +388,19 @@ def _draw_bars(place: Axes, chart: BarChart) -> None:
     place.set_axisbelow(True)
     place.spines[["top", "right"]].set_visible(False)
     if any(bars.name for bars in chart.bars) or chart.level is not None:
-        place.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, frameon=False)
+        place.legend(loc="upper center", bbox_to_anchor=(0.5, -_BELOW), ncols=2, frameon=False)
 
 
 def _colour(index: int) -> str:
-    return _COLOURS[index % len(_COLOURS)]
+    return COLOURS[index % len(COLOURS)]
 
 
-def _figure(title: str, height: float) -> Figure:
+def _figure(title: str, height: float, form: Format = WIDE) -> Figure:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(_WIDTH, height), dpi=_DOTS_PER_INCH)
-    figure.suptitle(title, fontsize=13)
+    figure = Figure(figsize=(form.width, height), dpi=form.dots_per_inch)
+    if title:
+        figure.suptitle(title, fontsize=13)
     figure.set_layout_engine("constrained", h_pad=0.1)
     return figure
 
@@ -330,7 +408,7 @@ def _figure(title: str, height: float) -> Figure:
 def _rgb() -> Array:
     from matplotlib.colors import to_rgb
 
-    return np.array([to_rgb(colour) for colour in _COLOURS])
+    return np.array([to_rgb(colour) for colour in COLOURS])
 
 
 def _png(figure: Figure) -> bytes:

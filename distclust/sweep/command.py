@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from distclust.command import INTERRUPTED, Parser, interruptible
+from distclust.command import INTERRUPTED, interruptible, only, subcommand
 from distclust.errors import DistclustError, InputError
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ _TABLE = "Print a table of a paper, as published; without NAME the names of all 
 
 def sweep_command(words: Sequence[str]) -> int:
     """Run `sweep FILE [key=value ...] [--out DIR]` or `sweep --resume DIR`, and return the exit code."""
-    parser = _parser("sweep", "FILE [key=value ...] [--out DIR] [--resume DIR]", _SWEEP, _SWEEP_EXAMPLES)
+    parser = subcommand("sweep", "FILE [key=value ...] [--out DIR] [--resume DIR]", _SWEEP, _SWEEP_EXAMPLES)
     parser.add_argument("--out", metavar="DIR", help="the sweep's folder (default: runs/FILE-DATE)")
     parser.add_argument("--resume", metavar="DIR", help="continue the sweep that lies there; nothing is run twice")
     given = parser.parse_intermixed_args(words)
@@ -76,14 +76,14 @@ def sweep_command(words: Sequence[str]) -> int:
 
 def compare_command(words: Sequence[str]) -> int:
     """Run `compare RUN`, and return the exit code."""
-    parser = _parser("compare", "RUN", _COMPARE, "")
+    parser = subcommand("compare", "RUN", _COMPARE, "")
     given = parser.parse_args(words)
     if given.help:
         print(parser.format_help())
         return 0
     from distclust.sweep.driver import SweepFolder, compared, write_tables
 
-    folder = SweepFolder.open(_one(given.words, "the folder of a sweep"))
+    folder = SweepFolder.open(only(given.words, "the folder of a sweep"))
     found = write_tables(folder)
     if not (named := folder.study.options.tables):
         raise InputError(f"the study of {folder.path} names no published table; add study.published to its YAML file.")
@@ -93,42 +93,20 @@ def compare_command(words: Sequence[str]) -> int:
 
 def table_command(words: Sequence[str]) -> int:
     """Run `table [NAME]`, and return the exit code."""
-    parser = _parser("table", "[NAME]", _TABLE, "")
+    parser = subcommand("table", "[NAME]", _TABLE, "")
     given = parser.parse_args(words)
     from distclust.published import as_printed, table, table_names
 
     if given.help:
         print(parser.format_help())
     elif given.words:
-        print(as_printed(table(_one(given.words, "the name of a table"))))
+        print(as_printed(table(only(given.words, "the name of a table"))))
     else:
         print("\n".join(table_names()))
     return 0
 
 
 COMMANDS = {"sweep": sweep_command, "compare": compare_command, "table": table_command}
-
-
-def _parser(name: str, usage: str, description: str, epilog: str) -> argparse.ArgumentParser:
-    prog = f"python -m distclust.run {name}"
-    parser = Parser(
-        prog=prog,
-        usage=f"{prog} {usage}",
-        description=description,
-        epilog=epilog,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        add_help=False,
-        allow_abbrev=False,
-    )
-    parser.add_argument("words", nargs="*", metavar=usage.split(" --")[0], help=argparse.SUPPRESS)
-    parser.add_argument("-h", "--help", action="store_true", help="show this and end")
-    return parser
-
-
-def _one(words: Sequence[str], what: str) -> str:
-    if len(words) != 1:
-        raise InputError(f"give {what}, and nothing else; got {list(words)}.")
-    return words[0]
 
 
 def _folder(given: argparse.Namespace) -> SweepFolder:
