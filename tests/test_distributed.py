@@ -328,6 +328,7 @@ def test_more_than_the_cluster_has_is_refused(x, ray_two_cpus):
         drained(Counting(), x, pool)
 
 
+@pytest.mark.slow
 def test_a_run_begun_on_ray_is_resumed_in_this_process_and_back(x, ray_two_cpus, tmp_path):
     through = drained(Counting(), x, LocalPool())
     with RayPool(storage=tmp_path) as pool:
@@ -354,6 +355,7 @@ def test_an_interrupt_in_a_round_leaves_a_run_that_can_be_resumed(x, ray_two_cpu
     assert same(resumed[-1], through[-1])
 
 
+@pytest.mark.slow
 def test_combination_assignment_on_ray_equals_this_process(digits, ray_two_cpus):
     model = CombinationAssignment(n_clusters=10, n_members=3, n_epochs=2, n_rounds=2)
     local = model.fit(digits.x).labels_

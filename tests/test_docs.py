@@ -24,7 +24,10 @@ def run(page):
     return names
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if code(page)], ids=lambda page: page.stem)
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if code(page) and page.stem != "your-own-data"], ids=lambda page: page.stem
+)
 def test_python_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # a page may write files
     run(page)

@@ -141,6 +141,7 @@ def test_large_backbones_train(backbone):
     assert member.transform(torch.from_numpy(x)).shape == (24, 512)
 
 
+@pytest.mark.slow
 def test_losses_and_updates_train_differently(digits):
     found = {}
     for loss in LOSSES:
@@ -247,6 +248,7 @@ def angle(a, b):
     return np.degrees(np.arccos(min(1.0, abs(a @ b) / np.linalg.norm(a) / np.linalg.norm(b))))
 
 
+@pytest.mark.slow
 def test_seeds_name_the_clusters_and_raise_accuracy(digits, tmp_path):
     y = digits.y.astype(np.int64)
     few = np.where(np.random.default_rng(0).random(len(y)) < 0.05, y, -1)

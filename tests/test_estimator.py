@@ -107,7 +107,7 @@ def test_latents_are_those_of_all_members_side_by_side(fitted, blobs):
 @pytest.mark.parametrize(
     ("method", "shape"),
     [
-        (SelectivePseudoLabel(n_clusters=3, n_members=2, n_rounds=2, labelling="k-means"), None),
+        (SelectivePseudoLabel(n_clusters=3, n_members=2, n_rounds=2, labelling="k-means", pretrain_epochs=20), None),
         (EntropyClustering(n_clusters=3, n_members=2, n_epochs=2, n_rounds=1), None),
         (MiCE(n_clusters=3, n_epochs=1, n_rounds=1), (1, 8, 8)),
     ],

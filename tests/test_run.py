@@ -242,7 +242,14 @@ def through(tmp_path_factory):
     return labels(path)
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "how",
+    [
+        pytest.param(signal.SIGINT, marks=pytest.mark.slow),
+        pytest.param(signal.SIGTERM, marks=pytest.mark.slow),
+        signal.SIGKILL,
+    ],
+)
 def test_an_interrupted_run_is_resumed_to_the_same_labels(how, through, tmp_path, capsys, command):
     path = tmp_path / "r"
     process = command(*SLOW, "--out", path)

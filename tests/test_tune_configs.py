@@ -47,6 +47,7 @@ def test_how_many_there_are():
     assert (len(RUNS), len(STUDIES)) == (8, 24)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", RUNS, ids=named)
 def test_a_run_names_its_command_and_runs_small(path, tmp_path, real_data, monkeypatch):
     monkeypatch.setenv("DISTCLUST_DATA", str(real_data))

@@ -65,7 +65,7 @@ def test_there_are_commands():
 
 
 @pytest.mark.parametrize("code", blocks("python"))
-def test_python_runs(code, tmp_path, monkeypatch, capsys):
+def test_python_prints_what_it_says(code, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     exec(compile(code, "your-own-data.md", "exec"), {})
     assert capsys.readouterr().out == "(200, 3) ('a', 'b', 'c')\n(200,)\n"
