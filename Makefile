@@ -11,8 +11,8 @@ run: $(READY)  ## the main job: an ensemble on scikit-learn's digits, on local R
 test: $(READY)  ## the quick tests, in two processes
 	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
-test-slow: $(READY)  ## the rest, in two processes
-	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile
+test-slow: $(READY)  ## the rest, in two processes, of which one has all that start Ray
+	$(BIN)/python -m pytest -m slow -n 2 --dist loadgroup
 
 check: $(READY)  ## style and types
 	$(BIN)/ruff check .

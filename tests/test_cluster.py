@@ -15,6 +15,8 @@ import psutil
 import pytest
 import yaml
 
+pytestmark = pytest.mark.xdist_group("ray")  # one at a time: they start Rays and kill what is in them
+
 ROOT = Path(__file__).parents[1]
 AWS, ON_PREMISES = ROOT / "cluster.yaml", ROOT / "clusters" / "on-premises.yaml"
 FILES = [AWS, ON_PREMISES]

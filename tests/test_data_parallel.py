@@ -25,6 +25,8 @@ from distclust.methods import METHODS, method_class
 from distclust.methods.mice import MiCEMember
 from distclust.spec import PoolOptions, Spec, read, with_pool
 
+pytestmark = pytest.mark.xdist_group("ray")  # one at a time: they start Rays and kill what is in them
+
 SMALL = {
     "n_clusters": 5,
     "encoder": "small-resnet",

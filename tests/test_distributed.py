@@ -18,6 +18,8 @@ from distclust.contracts import Member, MemberOutput
 from distclust.errors import InputError, MembersLost, ParameterError, RunError, RunFolderError
 from distclust.seeding import generator
 
+pytestmark = pytest.mark.xdist_group("ray")  # one at a time: they start Rays and kill what is in them
+
 N = 40
 
 

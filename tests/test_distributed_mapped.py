@@ -15,6 +15,8 @@ from distclust.data import check_x
 from distclust.distributed.mapped import MappedArray, mapped, opened
 from distclust.errors import DataError
 
+pytestmark = pytest.mark.xdist_group("ray")  # one at a time: they start Rays and kill what is in them
+
 RNG = np.random.default_rng(0)
 
 

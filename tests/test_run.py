@@ -16,6 +16,8 @@ from PIL import Image
 
 from distclust.run import main
 
+pytestmark = pytest.mark.xdist_group("ray")  # one at a time: they start Rays and kill what is in them
+
 QUICK = ["combination", "dataset=digits", "pool.kind=local", "n_epochs=2", "n_rounds=2", "n_members=2"]
 
 

@@ -362,6 +362,7 @@ def ray_two_cpus():
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("ray")
 @pytest.mark.parametrize("place", ["training", "labelling"])
 def test_a_member_killed_once_changes_no_label(place, blobs, tmp_path, ray_two_cpus):
     """The labels of LocalPool, RayPool, and of RayPool with a worker killed while it trains or labels."""

@@ -12,6 +12,8 @@ from distclust.distributed.checkpoint import LocalFolder
 from distclust.run import main
 from distclust.sweep import SweepFolder
 
+pytestmark = pytest.mark.xdist_group("ray")  # one at a time: they start Rays and kill what is in them
+
 STUDY = {
     "method": "combination",
     "dataset": {"name": "digits", "n_samples": 300},

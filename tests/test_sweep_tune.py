@@ -26,6 +26,8 @@ from distclust.sweep import SweepFolder, read_study, sweep, tune
 from distclust.sweep.draws import Draws
 from distclust.sweep.trial import Outcome, Watch, copy_of, given_up, outcome, steps, store_outcome
 
+pytestmark = pytest.mark.xdist_group("ray")  # one at a time: they start Rays and kill what is in them
+
 STUDY = {
     "method": "combination",
     "support": "sinkhorn",
