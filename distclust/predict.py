@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from distclust.command import subcommand
 from distclust.errors import InputError, ParameterError
 
@@ -24,8 +22,8 @@ MODEL is the folder of a run, or one that model.save() wrote. DATA is a name or 
 coverage=0.9 labels the 90% of the points that the ensemble is surest of; the others get -1.
 """
 _EPILOG = """\
-FILE gets, a row a point: index, label, agreement (the share of the voting members behind the label) and probability
-(the mean of what they give it).
+FILE gets, a row a point: index, name where points have names, label, agreement (the share of the voting members
+behind the label) and probability (the mean of what they give it).
 
 examples:
   python -m distclust.run predict runs/my-run new.npy
@@ -52,6 +50,8 @@ def predict_command(words: Sequence[str]) -> int:
     model = _model(places[0])
     folder = LocalFolder(target.parent)
     data = load(places[1], **options)
+    for remark in data.remarks:
+        print(f"{data.name}: {remark}")
     columns = predicted(model, data, coverage)
     folder.write(target.name, _parquet(columns))
     _say(columns, model, target)
@@ -59,19 +59,22 @@ def predict_command(words: Sequence[str]) -> int:
 
 
 def predicted(model: EnsembleClusterer, data: Dataset, coverage: float = 1.0) -> dict[str, Array]:
-    """Return what a model says of each point: index, label, agreement and probability, (N,) each.
+    """Return what a model says of each point: index, name if it has one, label, agreement and probability, (N,) each.
 
     Args:
         model: fitted.
         data: points of the shape of those that were fitted; its true classes are not read.
         coverage: share of the points that get their label, see `EnsembleClusterer.predict`.
     """
+    import numpy as np
+
     from distclust.methods.base import covered
 
     agreement, probabilities = model.consult(data.x)
     probability = probabilities[np.arange(len(data.x)), agreement.labels]
     return {
         "index": np.arange(len(data.x)) if data.rows is None else data.rows,
+        **({} if data.names is None else {"name": np.array(data.names, dtype=object)}),
         "label": covered(agreement, probabilities, coverage),
         "agreement": agreement.share,
         "probability": np.where(agreement.labels >= 0, probability, 0.0),
@@ -117,13 +120,13 @@ def _parquet(columns: dict[str, Array]) -> bytes:
 def _say(columns: dict[str, Array], model: EnsembleClusterer, target: Path) -> None:
     labels, agreement = columns["label"], columns["agreement"]
     labelled = labels >= 0
-    sizes = np.bincount(labels[labelled], minlength=len(model.clusters_))
+    sizes = [count for k in model.clusters_ if (count := int((labels == k).sum()))]
     if not labelled.any():
         print(f"{len(labels):,} points, none labelled: no member of the model has a say")
     else:
         print(
-            f"{labelled.sum():,} of {len(labels):,} points labelled, in {(sizes > 0).sum()} clusters of "
-            f"{sizes[sizes > 0].min():,} to {sizes.max():,} points; on average {agreement[labelled].mean():.1%} of the "
+            f"{labelled.sum():,} of {len(labels):,} points labelled, in {len(sizes)} clusters of "
+            f"{min(sizes):,} to {max(sizes):,} points; on average {agreement[labelled].mean():.1%} of the "
             f"members stand behind a label"
         )
     print(f"labels: {target}")

@@ -14,7 +14,7 @@ from sklearn.preprocessing import StandardScaler
 
 from distclust import CombinationAssignment, EntropyClustering, MiCE, SelectivePseudoLabel, load_model, metrics
 from distclust.errors import DataError, ParameterError
-from distclust.methods.combination import _Stream
+from distclust.methods.combination import CombinationMember, _Stream
 
 QUICK = {"n_clusters": 3, "n_epochs": 10, "n_rounds": 2}
 
@@ -221,6 +221,22 @@ def test_the_same_stream_gives_the_same_model_saved_or_not(blobs, tmp_path):
     assert np.array_equal(loaded.predict(blobs[0]), one.predict(blobs[0]))
     loaded.partial_fit(blobs[0])
     assert metrics.accuracy(loaded.labels_, one.predict(blobs[0])) > 0.9
+
+
+def test_a_stream_is_learned_with_one_thread_whatever_is_set(blobs, monkeypatch):
+    seen, learn, before = [], CombinationMember.learn, torch.get_num_threads()
+
+    def watched(*arguments):
+        seen.append(torch.get_num_threads())
+        return learn(*arguments)
+
+    monkeypatch.setattr(CombinationMember, "learn", watched)
+    torch.set_num_threads(2)
+    try:
+        CombinationAssignment(n_clusters=3).partial_fit(blobs[0])
+        assert (seen, torch.get_num_threads()) == ([1], 2)
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_a_stream_needs_points_of_one_shape(blobs):

@@ -45,6 +45,15 @@ def test_coverage_leaves_points_out(blobs, capsys, tmp_path):
     assert "100 of 200 points labelled" in capsys.readouterr().out
 
 
+def test_names_lead_back_and_remarks_are_said(blobs, capsys, tmp_path):
+    table = pd.DataFrame(blobs[0], columns=list("abcdefgh"))
+    table.insert(0, "id", [f"customer {i}" for i in range(300)])
+    table.to_csv(tmp_path / "new.csv", index=False)
+    assert main(["predict", "kept", str(tmp_path / "new.csv"), "--out", str(tmp_path / "found.parquet")]) == 0
+    assert pd.read_parquet(tmp_path / "found.parquet")["name"].tolist() == table["id"].tolist()
+    assert "new: " in capsys.readouterr().out
+
+
 def test_a_run_is_a_model_too(tmp_path, capsys):
     words = ["combination", "dataset=digits", "n_members=2", "n_epochs=2", "n_rounds=1", "pool.kind=local"]
     assert main([*words, "--out", str(tmp_path / "r")]) == 0

@@ -5,6 +5,8 @@ import socket
 import subprocess
 import sys
 
+import numpy as np
+import pandas as pd
 import pytest
 import yaml
 
@@ -106,6 +108,16 @@ def test_a_fault_that_trials_share_is_one_line(here, capsys):
     said = capsys.readouterr().err
     assert said.count("more clusters than points") == 1
     assert "seed0 and 5 more: " in said
+
+
+def test_how_the_data_was_read_is_said(here, capsys):
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame(rng.normal(size=(60, 3)), columns=["a", "b", "c"])
+    table.insert(0, "id", range(60))
+    table.to_csv(here / "mine.csv", index=False)
+    words = ["dataset={name: mine.csv}", "n_clusters=3", "n_members=2", "n_epochs=2", "n_rounds=1"]
+    assert main(["sweep", "study.yaml", *words, "--out", "out"]) == 0
+    assert "mine: " in capsys.readouterr().out
 
 
 STUDIES = {

@@ -62,14 +62,17 @@ def mapped(x: Array) -> MappedArray | None:
     """Return where a memory-mapped array, or a view of one, lies in its file.
 
     Returns:
-        None for an array in memory, one that may be written to, or one that runs backwards.
+        None for an array in memory, one that may be written to, one that runs backwards, or one whose file is gone.
     """
     if not isinstance(x, np.memmap) or x.mode != "r" or x.filename is None or min(x.strides, default=0) < 0:
         return None
     path = Path(x.filename).resolve()
     begin = x.offset - x.offset % mmap.ALLOCATIONGRANULARITY  # of the mapping in the file; views keep their file's
     within = x.ctypes.data - np.frombuffer(x._mmap, np.uint8).ctypes.data  # type: ignore[attr-defined]
-    found = os.stat(path)
+    try:
+        found = os.stat(path)
+    except OSError:  # deleted while it is mapped
+        return None
     return MappedArray(
         str(path), found.st_size, found.st_mtime_ns, begin + within, x.dtype.str, x.shape, tuple(x.strides)
     )

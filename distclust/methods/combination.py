@@ -24,7 +24,7 @@ from distclust import assign, losses
 from distclust.consensus import vote
 from distclust.contracts import Agreement, Array, Labels, MemberOutput, Round, State
 from distclust.data import check_x, imbalance_prior
-from distclust.distributed.pool import chosen_device
+from distclust.distributed.pool import chosen_device, threads
 from distclust.errors import DataError
 from distclust.methods.base import (
     BLOCK,
@@ -159,7 +159,8 @@ class CombinationAssignment(EnsembleClusterer):
         stream: _Stream = getattr(self, "_stream", None) or _Stream(self.names_)
         points = torch.from_numpy(np.array(x))
         members = cast(list[CombinationMember | None], self.members_)
-        labels = [None if m is None else m.learn(points.to(m.device), stream.n_calls, new) for m in members]
+        with threads(1):  # so that the numbers are the same on any number of CPUs
+            labels = [None if m is None else m.learn(points.to(m.device), stream.n_calls, new) for m in members]
         self.names_ = stream.names(labels)
         rows = [np.full(len(x), -1) if row is None else n[row] for row, n in zip(labels, self.names_, strict=True)]
         agreement = vote(np.stack(rows), self.agreement_threshold, self.n_clusters)

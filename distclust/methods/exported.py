@@ -47,7 +47,7 @@ def export_onnx(model: EnsembleClusterer, path: str | Path) -> None:
     except ImportError as error:
         raise InputError("ONNX needs two packages more: pip install 'distclust[onnx]'.") from error
     example = torch.zeros(2, *model.shape_)
-    model.predict(example.numpy())  # or says why it cannot
+    model._vote(example.numpy())  # or says why it cannot label new points
     ensemble = _Ensemble(model).eval()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter's own making

@@ -128,8 +128,6 @@ def _scores(found: Mapping[str, Any]) -> Table:
         rows.append(["agreed points", *(percent(found["agreed_points"][s]) for s in _SCORES)])
     if len(there) > 1:
         rows.append(["members' mean (sd)", *(f"{mean[s]:.1%} ({100 * spread[s]:.1f})" for s in _SCORES)])
-        best = max(there, key=lambda scores: float(scores["acc"]))
-        rows.append(["best member, by the classes", *(percent(best[s]) for s in _SCORES)])
     return Table("Compared with the true classes", ["", *_SCORES.values()], rows)
 
 

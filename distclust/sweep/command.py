@@ -58,7 +58,7 @@ def sweep_command(words: Sequence[str]) -> int:
 
     try:
         with interruptible():
-            found = sweep(folder, shown.done, shown.connected, shown.restarted)
+            found = sweep(folder, shown.done, shown.connected, shown.restarted, shown.remarked)
     except (KeyboardInterrupt, SystemExit):
         print(
             f"\ndistclust: interrupted with {len(folder.known())} trials ended. Continue with:\n"
@@ -152,6 +152,9 @@ class _Progress:
 
     def restarted(self, trial: Trial, cause: str) -> None:
         self._say(f"{trial.title} is started again, its process died: {cause}")
+
+    def remarked(self, remark: str) -> None:
+        self._say(remark)
 
     def end(self, found: Sequence[Setting]) -> None:
         from distclust.sweep.table import markdown

@@ -11,15 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from distclust.contracts import Dataset, Labels
 from distclust.data import check_x
 from distclust.distributed.checkpoint import LocalFolder, located, storage
 from distclust.distributed.pool import LocalPool
 from distclust.errors import DataError, ParameterError, RunFolderError
 from distclust.published.compare import compare, markdown
-from distclust.results import Record
+from distclust.results import Labelled, Record
 from distclust.sweep import choice, pictures
 from distclust.sweep import table as tables
 from distclust.sweep.choice import Choice, Labelling
@@ -104,24 +102,15 @@ class SweepFolder:
 
     def labels(self, trial: Trial) -> Labels | None:
         """Return a trial's consensus labels (N,); None where there are none."""
-        path = self.record(trial) / "labels.parquet"
-        if not path.is_file():
-            return None
-        import pyarrow.parquet as pq
-
-        return np.asarray(pq.read_table(path, columns=["label"])["label"], dtype=np.int64)
+        found = self._labelled(trial)
+        return None if found is None else found.labels
 
     def labellings(self, trial: Trial) -> list[Labelling]:
         """Return a trial's labels as `choice` compares them, see `choices`; none where there are none."""
-        path = self.record(trial) / "labels.parquet"
-        if not path.is_file():
+        found = self._labelled(trial)
+        if found is None:
             return []
-        import pyarrow.parquet as pq
-
-        table = pq.read_table(path)
-        names = ["label"] if self.study.seeds > 1 else [n for n in table.column_names if n.startswith("member")]
-        rows = np.asarray(table["index"], dtype=np.int64)
-        return [Labelling(np.asarray(table[name], dtype=np.int64), rows) for name in names]
+        return [Labelling(row, found.rows) for row in ([found.labels] if self.study.seeds > 1 else found.aligned)]
 
     def begin(self, trial: Trial) -> None:
         """Note that a trial begins, or goes on."""
@@ -144,6 +133,9 @@ class SweepFolder:
     def known(self) -> list[Ended]:
         """Return the trials that have ended, in the order of the study."""
         return [(trial, found) for trial in self.trials() if (found := self.outcome(trial)) is not None]
+
+    def _labelled(self, trial: Trial) -> Labelled | None:
+        return Record(self.record(trial)).labels() if self.record(trial).is_dir() else None
 
     def _claim(self) -> None:
         """Mark the place of the records, so that none of another sweep are taken for ours.
@@ -171,6 +163,7 @@ def sweep(
     done: Callable[[Trial, Outcome], None] = _nothing,
     connected: Callable[[str], None] = _nothing,
     restarted: Callable[[Trial, str], None] = _nothing,
+    remarked: Callable[[str], None] = _nothing,
 ) -> list[Setting]:
     """Run the trials of a sweep that are not done yet, write its tables, and return its settings.
 
@@ -179,6 +172,7 @@ def sweep(
         done: called with every trial that ends.
         connected: called with the address of Ray's dashboard, "" if there is none.
         restarted: called with every trial whose process died and that is to be run on, and with the cause.
+        remarked: called with what is to be said of how the data was read.
 
     Raises:
         InputError: the study or its data cannot be used; all faults together.
@@ -192,6 +186,8 @@ def sweep(
     to_draw = study.options.search == "optuna" and len(known) < study.options.n_trials
     expected = [*todo, *(study.samples() if to_draw else [])]
     data, missing = loaded(expected)
+    for remark in dict.fromkeys(f"{dataset.name}: {remark}" for dataset in data.values() for remark in dataset.remarks):
+        remarked(remark)
     _check_missing(expected, missing, any_will_do=not to_draw)
     _check_on_data(expected, data)
     todo = _without_missing(folder, todo, missing, done)
