@@ -211,6 +211,7 @@ class RunFolder(Record):
         if not (self.path / "model").exists():
             save_model(model, self.path / "model")
         found = measured(model.last_round_, data, int(model.names_.shape[1]))
+        found["calibration"] = model.calibration_._asdict()
         if found["with_truth"] is not None:
             found["with_truth"]["reliability"] = reliability(model, data)
         self.write(_METRICS, (json.dumps(_finite(found), indent=1) + "\n").encode())
@@ -368,12 +369,13 @@ def soft_sizes(model: EnsembleClusterer, data: Dataset) -> dict[str, float]:
     """Return what the soft assignments say of the clusters' sizes.
 
     Returns:
-        hard_entropy, soft_entropy, hard_variance, soft_variance of `predict_proba`; with true classes
-        oracle_soft_kl_star.
+        hard_entropy, soft_entropy, hard_variance, soft_variance of the mean of the members' posteriors; with true
+        classes oracle_soft_kl_star.
     """
-    probabilities = model.predict_proba(data.x)
-    if not probabilities.any():
+    posteriors = model.posteriors(data.x)
+    if not len(posteriors):
         return {}
+    probabilities = posteriors.mean(axis=0)
     found = {
         "hard_entropy": metrics.hard_entropy(probabilities),
         "soft_entropy": metrics.soft_entropy(probabilities),

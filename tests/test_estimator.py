@@ -13,6 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from distclust import CombinationAssignment, EntropyClustering, MiCE, SelectivePseudoLabel, load_model, metrics
+from distclust.calibration import Calibration
 from distclust.errors import DataError, ParameterError
 from distclust.methods.combination import CombinationMember, _Stream
 
@@ -51,6 +52,7 @@ def voting(tables, clusters):
     model.members_, model.shape_, model.n_features_in_ = [Fixed(t) for t in tables], (2,), 2
     model.names_ = np.tile(np.arange(model.n_clusters), (len(tables), 1))
     model.clusters_ = np.array(clusters)
+    model.calibration_ = Calibration()
     return model
 
 

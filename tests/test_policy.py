@@ -24,6 +24,7 @@ FLOORS = {
     "contrastive_losses": 1,
     "labelling": 1,
     "consensus": 1,
+    "calibration": 1,
     "metrics": 1,
     "distributed": 2,
     "methods": 3,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -17,12 +18,13 @@ from sklearn.metrics import silhouette_score
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from distclust.calibration import Calibration, calibrate, tempered
 from distclust.consensus import align, vote
 from distclust.contracts import Agreement, Array, Labels, Member, MemberOutput, Pool, Round, State
 from distclust.data.arrays import check_x
 from distclust.distributed.driver import rounds
 from distclust.distributed.pool import LocalPool
-from distclust.errors import DataError, ParameterError
+from distclust.errors import DataError, ParameterError, RunError
 from distclust.metrics import effective_clusters, stability
 from distclust.parameters import check, declared
 from distclust.seeding import generator
@@ -32,6 +34,7 @@ Floats = np.ndarray[Any, np.dtype[np.float64]]
 BLOCK = 4096  # points at a time when a network is only read
 COLLAPSED = 0.99  # a member is collapsed when one cluster holds this share of all points
 _SCORED = 2_000  # points that the silhouette of `score` looks at
+_CALIBRATED = 1_000  # points that the temperature of `predict_proba` is fitted to
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -51,6 +54,7 @@ class EnsembleClusterer(ClusterMixin, ClassNamePrefixFeaturesOutMixin, Transform
         clusters_: the labels that occur in labels_, ascending; new points get no other.
         members_: the trained members, None for one that was lost.
         last_round_: the last Round, with every member's output.
+        calibration_: the temperature of `predict_proba`, and how it was found; see `calibration.calibrate`.
         names_: (M, K) the consensus' name for each member's cluster; -1 throughout for a member without a say.
         shape_: shape of one data point.
         n_features_in_: size of the second axis of X.
@@ -119,11 +123,18 @@ class EnsembleClusterer(ClusterMixin, ClassNamePrefixFeaturesOutMixin, Transform
         return self.consult(X)[0].share
 
     def predict_proba(self, X: Any) -> Floats:
-        """Return the mean of the voting members' probabilities, (N, K), in the consensus' names.
+        """Return the mean of the voting members' calibrated probabilities, (N, K), in the consensus' names.
 
-        A cluster that no point had in `fit` gets none. Without a voting member all are 0.
+        With two voting members or more, a probability of 0.9 says that nine in ten times another member would give
+        that cluster: all members have one temperature, fitted to one another without a label, which changes none. How
+        often the cluster is right no one can say without labels. A cluster that no point had in `fit` gets 0. Without a
+        voting member all are 0.
         """
         return self.consult(X)[1]
+
+    def posteriors(self, X: Any) -> Floats:
+        """Return each voting member's own probabilities, (V, N, K), in the consensus' names, not calibrated."""
+        return self._posteriors(self._door(X))
 
     def consult(self, X: Any) -> tuple[Agreement, Floats]:
         """Return the members' vote for new points, and `predict_proba`, for the work of one prediction."""
@@ -217,6 +228,7 @@ class EnsembleClusterer(ClusterMixin, ClassNamePrefixFeaturesOutMixin, Transform
             None if state is None else revived(method.member(self.shape_, index), state)
             for index, state in enumerate(states)
         ]
+        self.calibration_ = self._calibration(x)
         return self
 
     def member(self, shape: tuple[int, ...], index: int, device: str = "cpu") -> Member:
@@ -267,12 +279,24 @@ class EnsembleClusterer(ClusterMixin, ClassNamePrefixFeaturesOutMixin, Transform
                 found /= found.sum(axis=1, keepdims=True)
             yield index, found
 
+    def _posteriors(self, x: Array) -> Floats:
+        found = [found for _, found in self._probabilities(x)]
+        return np.stack(found) if found else np.zeros((0, len(x), self.names_.shape[1]))
+
+    def _calibration(self, x: Array) -> Calibration:
+        """Return the temperature of `predict_proba`, fitted to some of the points."""
+        rows = np.sort(generator(self.random_state, "points of the calibration").permutation(len(x))[:_CALIBRATED])
+        with contextlib.suppress(RunError):  # selective pseudo-labels that ended before their classifiers saw a target
+            return calibrate(self._posteriors(x[rows]))
+        return Calibration()
+
     def _vote(self, x: Array) -> tuple[Agreement, Floats]:
-        """Return the members' vote for checked points, and the mean of their probabilities (N, K)."""
+        """Return the members' vote for checked points, and the mean of their calibrated probabilities (N, K)."""
         n_members, n_clusters = self.names_.shape
         rows, total, voting = np.full((n_members, len(x)), -1, np.int64), np.zeros((len(x), n_clusters)), 0
         for index, found in self._probabilities(x):
-            rows[index], total, voting = found.argmax(axis=1), total + found, voting + 1
+            rows[index], voting = found.argmax(axis=1), voting + 1
+            total += tempered(found, self.calibration_.temperature)
         return vote(rows, self.agreement_threshold, n_clusters), total / max(1, voting)
 
     def _latents(self, x: Array) -> Array:

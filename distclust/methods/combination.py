@@ -21,6 +21,7 @@ from sklearn.utils.validation import validate_data
 from torch import Tensor, nn
 
 from distclust import assign, losses
+from distclust.calibration import Calibration
 from distclust.consensus import vote
 from distclust.contracts import Agreement, Array, Labels, MemberOutput, Round, State
 from distclust.data import check_x, imbalance_prior
@@ -198,6 +199,7 @@ class CombinationAssignment(EnsembleClusterer):
         self.members_ = [method.member(self.shape_, index, device) for index in range(self.n_members)]
         self.names_ = np.tile(np.arange(self.n_clusters), (self.n_members, 1))
         self.clusters_ = np.zeros(0, np.int64)
+        self.calibration_ = Calibration()
         self._stream = None
         return x
 

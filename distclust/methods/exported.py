@@ -64,7 +64,7 @@ def export_onnx(model: EnsembleClusterer, path: str | Path) -> None:
 
 
 class _Ensemble(nn.Module):
-    """The members that have a say, and their vote; see `EnsembleClusterer._vote` and `consensus.vote`.
+    """The members that have a say, and their vote; see `EnsembleClusterer._vote`, `tempered` and `consensus.vote`.
 
     Args:
         model: fitted.
@@ -86,6 +86,7 @@ class _Ensemble(nn.Module):
         self.nets = nn.ModuleList([copy.deepcopy(net).cpu() for net, _ in voting])
         self.register_buffer("clusters", torch.from_numpy(np.stack([_inverse(names) for _, names in voting])))
         used = np.isin(np.arange(model.names_.shape[1]), model.clusters_)
+        self.power = 1 / model.calibration_.temperature
         self.register_buffer("used", torch.from_numpy(used.astype(np.float64)))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -97,8 +98,9 @@ class _Ensemble(nn.Module):
             posterior: Tensor = net.posterior(x)  # type: ignore[operator]
             found = posterior.double()[:, clusters] * self.used  # by the consensus' names
             found = found + self.used * (found.sum(1, keepdim=True) == 0)
-            found = found / found.sum(1, keepdim=True)
-            total = total + found
+            greatest = found.amax(1, keepdim=True)
+            raised = (found / greatest) ** self.power
+            total = total + raised / raised.sum(1, keepdim=True)
             votes = votes + (torch.arange(n_clusters) == found.argmax(1, keepdim=True)).long()
         given = votes.sum(0)  # (K,) a tie goes to what is given less often
         labels = (votes * (len(self.nets) * n_points + 1) - given).argmax(1)

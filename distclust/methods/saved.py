@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 
+from distclust.calibration import Calibration
 from distclust.distributed.checkpoint import pack, unpack
 from distclust.errors import DataError
 from distclust.methods import METHODS, method_class
 from distclust.methods.base import EnsembleClusterer, revived
 from distclust.parameters import declared, plain_value
 
-_FORMAT = 2
+_FORMAT = 3
 _MANIFEST = "model.json"
 
 
@@ -65,6 +66,7 @@ def load_model(folder: str | Path) -> EnsembleClusterer:
         model = method_class(found["method"])(**{k: plain_value(v) for k, v in found["parameters"].items()})
         model.names_ = np.array(found["names"], dtype=np.int64)
         model.clusters_ = np.array(found["clusters"], dtype=np.int64)
+        model.calibration_ = Calibration(**found["calibration"] or {})
         model.shape_ = tuple(found["shape"])
         model.n_features_in_ = model.shape_[0]
         model.members_ = [
@@ -92,6 +94,7 @@ def _manifest(model: EnsembleClusterer) -> dict[str, Any]:
         "shape": list(model.shape_),
         "names": model.names_.tolist(),
         "clusters": model.clusters_.tolist(),
+        "calibration": model.calibration_._asdict() if model.calibration_.n_points else None,
         "members": [member is not None for member in model.members_],
     }
 

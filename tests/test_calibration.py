@@ -1,0 +1,112 @@
+"""Probabilities of several members are held against one another: found temperatures, properties, a slow twin."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.special import softmax
+
+from distclust import CombinationAssignment, DistclustError, load, load_model
+from distclust.calibration import Calibration, _log_loss, _others, calibrate, tempered
+
+
+@pytest.mark.parametrize("scale", [0.25, 0.5, 1.0, 3.0])
+def test_the_loss_is_least_where_a_wrong_scale_is_undone(scale):
+    """Eight draw their cluster from softmax(logits), and all say softmax(scale * logits)."""
+    rng = np.random.default_rng(0)
+    logits = 3 * rng.normal(size=(4000, 5))
+    drawn = np.stack([(logits + rng.gumbel(size=logits.shape)).argmax(-1) for _ in range(8)])
+    p = np.stack([softmax(scale * logits, axis=-1)] * 8)
+    loss = [_log_loss(_others(tempered(p, t)), drawn) for t in (scale / 1.3, scale, scale * 1.3)]
+    assert loss[1] == min(loss)
+
+
+@pytest.mark.parametrize(("scale", "low", "high"), [(0.1, 0.0, 0.5), (30.0, 2.0, 100.0)])
+def test_hesitant_members_are_sharpened_and_boastful_ones_softened(scale, low, high):
+    rng = np.random.default_rng(1)
+    common = 2.5 * rng.normal(size=(1000, 6))
+    p = np.stack([softmax(scale * (common + rng.normal(size=common.shape)), axis=-1) for _ in range(5)])
+    found = calibrate(p)
+    assert low < found.temperature < high
+    assert abs(found.calibrated - found.observed) < 0.03 < abs(found.uncalibrated - found.observed)
+
+
+def test_the_loss_is_that_of_the_slow_twin():
+    rng = np.random.default_rng(2)
+    p = rng.dirichlet(np.ones(4), size=(3, 20))
+    said = p.argmax(-1)
+    smooth, total = 1 / 61, 0.0
+    for m in range(3):
+        for n in range(20):
+            mean = np.mean([softmax(np.log(p[o, n]) / 2.5) for o in range(3) if o != m], axis=0)
+            target = np.full(4, smooth / 4)
+            target[said[m, n]] += 1 - smooth
+            total -= (target * np.log(mean)).sum() / 60
+    assert _log_loss(_others(tempered(p, 2.5)), said) == pytest.approx(total, rel=1e-12)
+
+
+@given(st.integers(0, 10_000), st.floats(0.01, 100))
+def test_a_temperature_changes_no_order(seed, temperature):
+    p = np.random.default_rng(seed).dirichlet(np.ones(5), size=7)
+    found = tempered(p, temperature)
+    assert np.allclose(found.sum(-1), 1)
+    assert (found.argmax(-1) == p.argmax(-1)).all()
+    assert np.allclose(tempered(p, 1.0), p)
+
+
+def test_zeros_stay_zeros():
+    assert np.array_equal(tempered([[0.0, 0.0], [0.0, 1.0]], 100.0), [[0, 0], [0, 1]])
+
+
+@pytest.mark.parametrize("shape", [(0, 5, 3), (1, 5, 3), (4, 0, 3)])
+def test_who_has_nobody_to_be_held_against_is_left_as_he_is(shape):
+    found = calibrate(np.full(shape, 1 / 3))
+    assert (found.temperature, found.n_points) == (1.0, 0)
+
+
+def test_members_that_agree_on_everything_are_not_taken_to_be_certain():
+    p = np.tile(softmax(2 * np.eye(4)[np.arange(200) % 4], axis=-1), (3, 1, 1))
+    found = calibrate(p)
+    assert 0.99 < found.calibrated < 1
+    assert found.observed == 1
+
+
+@pytest.mark.parametrize(
+    "p", [np.ones((2, 3)), np.full((2, 3, 2), np.nan), np.full((2, 3, 2), 0.7), -np.ones((2, 1, 1))]
+)
+def test_what_is_no_probability_is_refused(p):
+    with pytest.raises(DistclustError, match=r"\(M, N, K\)"):
+        calibrate(p)
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    x = load("digits", n_samples=400).x
+    return x, CombinationAssignment(n_clusters=10, n_members=3, n_rounds=1, n_epochs=4).fit(x)
+
+
+def test_a_model_says_how_often_another_member_agrees(fitted):
+    x, model = fitted
+    found = model.calibration_
+    assert found.n_points == 400
+    assert abs(found.calibrated - found.observed) < 0.05
+    raw = model.posteriors(x)
+    assert np.allclose(model.predict_proba(x), tempered(raw, found.temperature).mean(0))
+    votes = raw.argmax(-1)
+    assert (model.predict_agreement(x) == (votes == model.predict(x)).mean(0)).all()
+
+
+def test_a_saved_model_keeps_its_temperature(fitted, tmp_path):
+    x, model = fitted
+    model.save(tmp_path / "model")
+    loaded = load_model(tmp_path / "model")
+    assert loaded.calibration_ == model.calibration_
+    assert np.array_equal(loaded.predict_proba(x), model.predict_proba(x))
+
+
+def test_a_single_member_is_left_as_it_is():
+    x = load("blobs").x
+    model = CombinationAssignment(n_clusters=3, n_rounds=1, n_epochs=2).fit(x)
+    assert model.calibration_.temperature == 1
+    assert np.allclose(model.predict_proba(x), model.posteriors(x)[0])
+    assert str(model.calibration_) == str(Calibration())
