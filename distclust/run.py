@@ -84,10 +84,12 @@ def _report(words: Sequence[str]) -> int:
     if given.help:
         print(parser.format_help())
         return 0
+    run = only(given.words, "the folder of a run")
+    print(f"distclust: reading {run}, loading torch ...", flush=True)
     from distclust.report.page import write_report
     from distclust.results import RunFolder
 
-    print(f"report: {write_report(RunFolder.open(only(given.words, 'the folder of a run')))}")
+    print(f"report: {write_report(RunFolder.open(run))}")
     return 0
 
 
@@ -115,12 +117,11 @@ def _parser() -> argparse.ArgumentParser:
 def _help(words: Sequence[str]) -> str:
     if not words or "=" in words[0]:
         return _parser().format_help()
-    from distclust.methods import method_class
-    from distclust.parameters import declared
+    from distclust.methods import described_parameters
 
     lines = [f"Parameters of {words[0]}, with their defaults:"]
-    for p in declared(method_class(words[0])).values():
-        lines.append(f"  {p.name}={p.default}\n      {p.description}: {p.allowed}")
+    for p in described_parameters(words[0]):
+        lines.append(f"  {p['name']}={p['default']}\n      {p['description']}: {p['allowed']}")
     return "\n".join(lines)
 
 

@@ -12,7 +12,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from distclust import CombinationAssignment, EntropyClustering, MiCE, SelectivePseudoLabel, load_model, metrics
+from distclust import CombinationAssignment, EntropyClustering, MiCE, SelectivePseudoLabel, load, load_model, metrics
 from distclust.calibration import Calibration
 from distclust.errors import DataError, ParameterError
 from distclust.methods.combination import CombinationMember, _Stream
@@ -164,6 +164,14 @@ def test_a_search_without_labels_finds_the_number_of_groups(blobs):
     search.fit(blobs[0])
     assert search.best_params_ == {"n_clusters": 3}
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+
+
+def test_a_search_takes_images():
+    images = load("digits", n_samples=200).x
+    search = GridSearchCV(CombinationAssignment(n_members=2, n_epochs=2, n_rounds=1), {"sigma": [1.0, 100.0]}, cv=2)
+    search.fit(images)
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+    assert search.predict(images).shape == (200,)
 
 
 def test_tables_go_in_and_come_out(blobs):

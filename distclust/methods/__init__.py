@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import json
+from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from distclust.errors import UnknownNameError
@@ -23,6 +25,7 @@ __all__ = [
     "MiCE",
     "MoCo",
     "SelectivePseudoLabel",
+    "described_parameters",
     "method_class",
 ]
 
@@ -54,6 +57,20 @@ def method_class(name: str) -> type[EnsembleClusterer]:
         raise UnknownNameError("method", name, METHODS)
     module, cls, _ = METHODS[name]
     return getattr(importlib.import_module(f"distclust.methods.{module}"), cls)
+
+
+def described_parameters(name: str) -> list[dict[str, str]]:
+    """Return name, default, allowed values and description of a method's parameters, without loading torch for it.
+
+    They are read from a file that `python docs/reference.py` writes from the classes.
+
+    Raises:
+        UnknownNameError: no such method.
+    """
+    if name not in METHODS:
+        raise UnknownNameError("method", name, METHODS)
+    found: list[dict[str, str]] = json.loads(resources.files(__name__).joinpath("parameters.json").read_bytes())[name]
+    return found
 
 
 def __getattr__(name: str) -> Any:
