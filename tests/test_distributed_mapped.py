@@ -74,6 +74,9 @@ def test_a_file_that_changed_or_went_is_refused(file):
         place.open()
 
 
+STORE = 80 * 2**20  # bytes, of Ray's objects on a node
+
+
 class SummingMember:
     """Sums the data and says how much memory of its own the process takes, and whether it maps the file."""
 
@@ -84,7 +87,7 @@ class SummingMember:
         total = sum(float(block.double().sum()) for block in x.split(4096))
         memory = psutil.Process().memory_full_info().uss
         files = [map.path for map in psutil.Process().memory_maps()]
-        scores = {"sum": total, "memory": float(memory), "mapped": float(self.path in files)}
+        scores = {"sum": total, "memory": float(memory), "mapped": float(self.path in files), "process": os.getpid()}
         return MemberOutput(np.arange(len(x), dtype=np.int64) % 3, None, scores)
 
     def predict_proba(self, x):
@@ -135,23 +138,53 @@ def large(tmp_path):
     return (tmp_path / "large.npy").resolve()
 
 
-@pytest.mark.slow
-def test_data_larger_than_the_object_store(large):
-    import ray
+@pytest.fixture
+def by_value():
+    """Workers cannot import this file."""
     from ray import cloudpickle
 
-    here = summed(large, LocalPool())
-    ray.init(address="local", num_cpus=2, include_dashboard=False, object_store_memory=80 * 2**20, log_to_driver=False)
-    cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import this file
-    try:
-        there = summed(large, RayPool())
-        used = 80 * 2**20 - ray.available_resources().get("object_store_memory", 0)
-    finally:
-        cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
-        ray.shutdown()
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    yield
+    cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+
+
+def same(here, there):
     for one, other in zip(here, there, strict=True):
         assert one.scores["sum"] == other.scores["sum"]
         assert one.scores["mapped"] == other.scores["mapped"] == 1
         np.testing.assert_array_equal(one.labels, other.labels)
+
+
+@pytest.mark.slow
+def test_data_larger_than_the_object_store(large, by_value):
+    import ray
+
+    here = summed(large, LocalPool())
+    ray.init(address="local", num_cpus=2, include_dashboard=False, object_store_memory=STORE, log_to_driver=False)
+    try:
+        there = summed(large, RayPool())
+        used = STORE - ray.available_resources().get("object_store_memory", 0)
+    finally:
+        ray.shutdown()
+    same(here, there)
     assert max(output.scores["memory"] for output in there) < 550 * 2**20  # torch and Ray take 330 of it
     assert used < 20 * 2**20
+
+
+@pytest.mark.slow
+def test_data_larger_than_the_object_store_of_each_of_three_nodes(large, by_value, tmp_path):
+    import ray
+    from ray.cluster_utils import Cluster
+
+    here = summed(large, LocalPool())
+    small = {"include_dashboard": False, "object_store_memory": STORE}
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **small})
+    try:
+        for _ in range(2):
+            cluster.add_node(num_cpus=1, **small)
+        there = summed(large, RayPool(address=cluster.address, storage=tmp_path / "members"))
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+    same(here, there)
+    assert len({output.scores["process"] for output in here + there}) == 3  # this one, and one on each node
