@@ -31,12 +31,13 @@ from distclust.methods.selective import ABLATIONS
 from distclust.results import RunFolder
 from distclust.seeding import generator
 
+HDBSCAN = {"labelling": "umap-hdbscan"}  # as in the paper, where a tree without a cut gives no vote
 GMM = {"labelling": "umap-gmm"}
 SIZES = (2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25)
 # name -> parameters; the ensemble has 5 members where nothing else is said
 SETTINGS = {f"{size} members": {**GMM, "n_members": size} for size in SIZES}
-SETTINGS |= {f"{size} members, HDBSCAN": {"n_members": size} for size in SIZES}
-SETTINGS |= {f"{name}, HDBSCAN": {"n_members": 5, **changes} for name, changes in ABLATIONS.items()}
+SETTINGS |= {f"{size} members, HDBSCAN": {**HDBSCAN, "n_members": size} for size in SIZES}
+SETTINGS |= {f"{name}, HDBSCAN": {**HDBSCAN, "n_members": 5, **changes} for name, changes in ABLATIONS.items()}
 SETTINGS |= {name: {**GMM, "n_members": 5, **changes} for name, changes in ABLATIONS.items()}
 SETTINGS["5 members, reconstruct all"] = {**GMM, "n_members": 5, "reconstruct": "all"}
 

@@ -6,6 +6,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +42,8 @@ Other commands, each with a --help of its own:
   table NAME           a paper's table, as published
 """
 _KEYS = """\
-key=value pairs are the method's parameters (n_members is 5 unless it or a file is given), and
+key=value pairs are the method's parameters (n_members is 5 unless it or a file is given; n_clusters is that of the
+data where it is known, else 10), and
   dataset=NAME    digits, blobs, moons, mnist, fashion-mnist, usps, cifar10, cifar100, cifar100-20, stl10, svhn,
                   realdisp; a folder of images; a .csv, .tsv, .parquet, .npy or .npz file
   dataset.OPTION=...   n_samples, split, imbalance, seed, ... of the dataset; size, mode, broken, labels of a folder;
@@ -148,12 +150,28 @@ def _start(spec: Spec, out: str | None) -> int:
     from distclust.results import RunFolder
 
     spec.check()
-    data = spec.load()
+    spec, data = _with_n_clusters(spec, spec.load())
     path = Path(out) if out else Path("runs") / _default_name(spec)
     model = spec.estimator(data)
     method = model.checked(_checked_data(data))
     folder = RunFolder.create(path, spec.to_yaml())
     return _drain(spec, data, model, method, folder, None, new=True)
+
+
+def _with_n_clusters(spec: Spec, data: Dataset) -> tuple[Spec, Dataset]:
+    """Return both with a number of clusters to begin with, where neither has one, and a remark that says so."""
+    from distclust.methods import method_class
+    from distclust.parameters import declared
+
+    if "n_clusters" in spec.parameters or data.n_clusters is not None:
+        return spec, data
+    first = declared(method_class(spec.method))["n_clusters"].default
+    remark = (
+        f"n_clusters was not given: {first} clusters are a start, not a finding. To look for a number: "
+        f"python -m distclust.run sweep tune_configs/choose_k.yaml dataset={spec.dataset}"
+    )
+    given = {**spec.parameters, "n_clusters": first}
+    return replace(spec, parameters=given), replace(data, remarks=(*data.remarks, remark))
 
 
 def _continue(path: str, pairs: Sequence[str]) -> int:
@@ -265,12 +283,15 @@ def _announce(console: Console, data: Dataset, method: EnsembleClusterer, folder
     console.print(f"run folder: {folder.path}", soft_wrap=True)
 
 
+_SILENCE = 10  # seconds without a line after which it is said how far a round is
+
+
 class _Lines:
     """Progress as plain lines, where the output is no terminal."""
 
     def __init__(self, console: Console, method: EnsembleClusterer) -> None:
         self.console, self.method = console, method
-        self.workers, self.start = 0, time.perf_counter()
+        self.workers, self.trained, self.start, self.said = 0, 0, time.perf_counter(), time.perf_counter()
 
     def __enter__(self) -> _Lines:
         return self
@@ -286,13 +307,23 @@ class _Lines:
             self._print(f"worker {self.workers} is ready after {time.perf_counter() - self.start:.1f} s")
         if event.kind in ("restarted", "lost"):
             self._print(f"member {event.member} {event.kind} in round {event.round + 1}: {event.cause}")
+        if event.kind == "finished":
+            self.trained += 1
+            self._progress(event)
+
+    def _progress(self, event: Event) -> None:
+        """Say how far a round is, where it takes long."""
+        if self.trained < self.method.n_members and time.perf_counter() - self.said > _SILENCE:
+            self._print(f"round {event.round + 1}: {self.trained} of {self.method.n_members} members are through")
 
     def round(self, round: Round) -> None:
+        self.trained = 0
         self._print(_round_line(round, self.method))
         for remark in _remarks(round):
             self._print(remark)
 
     def _print(self, line: str) -> None:
+        self.said = time.perf_counter()
         self.console.print(line, soft_wrap=True, markup=False)
 
 
@@ -323,6 +354,9 @@ class _Bars(_Lines):
 
     def __exit__(self, *_: object) -> None:
         self.progress.stop()
+
+    def _progress(self, event: Event) -> None:
+        """Say nothing: the bars do."""
 
     def event(self, event: Event) -> None:
         super().event(event)

@@ -124,7 +124,10 @@ class Spec:
         self.check()
         if "n_clusters" not in self.parameters and data.n_clusters is None:
             raise ParameterError(
-                [f"n_clusters is missing: {data.name} has no known number of classes. Add n_clusters=10."]
+                [
+                    f"n_clusters is missing: {data.name} has no known number of classes. Add n_clusters=10, or look "
+                    f"for a number with tune_configs/choose_k.yaml."
+                ]
             )
         return method_class(self.method)(**{"n_clusters": data.n_clusters, **self.parameters})
 

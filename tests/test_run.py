@@ -12,6 +12,7 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from PIL import Image
 
 from distclust.run import main
@@ -74,6 +75,31 @@ def test_a_run_that_ends_early_says_so_and_a_member_that_abstains_is_named(tmp_p
     assert "round 1: the concatenation of all latents has no vote" in out
     assert "ended after 3 rounds: the number of agreed points grows no more" in out
     assert "no member has a vote, so no point has a label" in out
+
+
+def test_a_run_without_a_number_of_clusters_begins_with_ten_and_says_so(tmp_path, capsys):
+    np.save(tmp_path / "mine.npy", np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32))
+    words = ["combination", f"dataset={tmp_path}/mine.npy", "pool.kind=local", "n_epochs=2", "n_rounds=1"]
+    assert main([*words, "--out", str(tmp_path / "r")]) == 0
+    out = capsys.readouterr().out
+    assert "n_clusters was not given: 10 clusters are a start, not a finding." in out
+    assert f"sweep tune_configs/choose_k.yaml dataset={tmp_path}/mine.npy" in out
+    assert yaml.safe_load((tmp_path / "r" / "spec.yaml").read_text())["n_clusters"] == 10
+
+
+def test_a_long_round_says_how_far_it_is(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr("distclust.run._SILENCE", 0)
+    words = ["combination", "dataset=blobs", "pool.kind=local", "n_members=3", "n_epochs=2", "n_rounds=2"]
+    assert main([*words, "--out", str(tmp_path / "r")]) == 0
+    lines = [line[:40] for line in capsys.readouterr().out.splitlines() if re.match(r"round \d", line)]
+    assert [line.split("  ")[0] for line in lines] == [
+        "round 1: 1 of 3 members are through",
+        "round 1: 2 of 3 members are through",
+        "round 1/2",
+        "round 2: 1 of 3 members are through",
+        "round 2: 2 of 3 members are through",
+        "round 2/2",
+    ]
 
 
 def test_a_run_without_classes_shows_no_accuracy(tmp_path, capsys):

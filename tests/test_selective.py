@@ -226,6 +226,24 @@ def test_a_member_abstains_where_the_tree_has_no_cut_and_the_run_goes_on():
     assert not model.agreed_.any()
 
 
+def test_auto_is_the_tree_where_it_has_a_cut_and_else_a_mixture_that_is_named(blobs):
+    with_cut = [fitted(blobs[0], labelling=by, n_rounds=2) for by in ("auto", "umap-hdbscan")]
+    assert np.array_equal(with_cut[0].labels_, with_cut[1].labels_)
+    assert all(output.scores["mixture"] == 0 for output in with_cut[0].last_round_.outputs)
+    assert with_cut[0].last_round_.agreement.remarks == ()
+    one_group = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)
+    options = {"n_clusters": 5, "n_members": 2, "encoder": "none", "n_rounds": 1, "pretrain_epochs": 0}
+    found, mixture = (
+        SelectivePseudoLabel(labelling=by, **options).fit(one_group).last_round_ for by in ("auto", "umap-gmm")
+    )
+    assert [output.scores["mixture"] for output in found.outputs] == [1, 1]
+    assert np.array_equal(found.agreement.labels, mixture.agreement.labels)
+    assert found.agreement.remarks == (
+        "a Gaussian mixture labels member 0, member 1, the concatenation, where no level of HDBSCAN's tree has exactly "
+        "5 clusters",
+    )
+
+
 def test_latents_that_have_collapsed_are_reported(monkeypatch, blobs):
     monkeypatch.setattr(SelectiveMember, "_latents", lambda self, x: np.zeros((len(x), 2), np.float32))
     model = fitted(blobs[0], n_rounds=1)

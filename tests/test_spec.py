@@ -256,7 +256,7 @@ def test_estimator_names_all_faults():
     unknown, second = caught.value.faults
     assert "unknown parameter 'sigmaa'. Did you mean 'sigma'?" in unknown
     assert "Did you mean 'support'?" in second
-    with pytest.raises(ParameterError, match=r"unnamed has no known number of classes\. Add n_clusters=10\."):
+    with pytest.raises(ParameterError, match=r"unnamed has no known number of classes\. Add n_clusters=10, or"):
         read().estimator(UNNAMED)
 
 

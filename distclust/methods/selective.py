@@ -8,7 +8,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal
+from functools import partial
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -54,6 +55,13 @@ ABLATIONS: dict[str, dict[str, Any]] = {
 _PRETRAIN_EPOCHS, _PRETRAIN_STEPS = 10, 1400  # at least, where pretrain_epochs is "auto"
 
 
+class Clustering(NamedTuple):
+    """Labels (N,), and the way of `labelling.label` by which they were found."""
+
+    labels: Labels
+    by: str
+
+
 @dataclass(kw_only=True, eq=False, repr=False)
 class SelectivePseudoLabel(EnsembleClusterer):
     """An ensemble of autoencoders that trains on the labels its members agree on (Algorithm 1).
@@ -68,7 +76,8 @@ class SelectivePseudoLabel(EnsembleClusterer):
         agreement_threshold: share of the voting members that must agree for a point to count as agreed, in (0, 1];
             the paper's is 1.
         random_state: the seed; the same seed gives the same labels.
-        labelling: how latents become labels, see `labelling.label`.
+        labelling: how latents become labels, see `labelling.label`. "auto" is "umap-hdbscan", the paper's, and
+            "umap-gmm" where its tree has no level with K clusters; in the paper such a labelling has no vote.
         concatenation: cluster the concatenation of all members' latents too, and let it vote as one more member.
         train_on: the targets. "agreed": the consensus labels of the agreed points; "consensus": those of all points;
             "own": every member's own labels of all points.
@@ -99,9 +108,9 @@ class SelectivePseudoLabel(EnsembleClusterer):
 
     n_members: Annotated[int, Field(ge=1, description="number of members of the ensemble")] = 15
     labelling: Annotated[
-        Literal["umap-hdbscan", "umap-gmm", "umap-k-means", "hdbscan", "gmm", "k-means"],
+        Literal["auto", "umap-hdbscan", "umap-gmm", "umap-k-means", "hdbscan", "gmm", "k-means"],
         Field(description="how latents become labels"),
-    ] = "umap-hdbscan"
+    ] = "auto"
     concatenation: Annotated[bool, Field(description="let the concatenation of all latents vote too")] = True
     train_on: Annotated[Literal["agreed", "consensus", "own"], Field(description="the targets")] = "agreed"
     reconstruct: Annotated[
@@ -148,6 +157,7 @@ class SelectivePseudoLabel(EnsembleClusterer):
         extra = self._concatenated(outputs, 0 if last is None else last.index + 1)
         agreement = super().agree([*outputs, *extra])
         remarks = tuple(f"the concatenation of all latents has no vote: {o.cause}" for o in extra if o.cause)
+        remarks += _mixtures([*outputs, *extra], len(outputs), self.n_clusters)
         labels, aligned = agreement.labels, agreement.aligned[: len(outputs)]
         if last is not None:
             kept = rename(labels, last.agreement.labels, self.n_clusters)
@@ -178,21 +188,27 @@ class SelectivePseudoLabel(EnsembleClusterer):
             return self.pretrain_epochs
         return max(_PRETRAIN_EPOCHS, math.ceil(_PRETRAIN_STEPS / n_batches(n_samples, self.batch_size)))
 
-    def clustered(self, latents: Array, member: int, round: int) -> Labels:
-        """Return the labels of latents (N, D) on the stream of a member and round.
+    def clustered(self, latents: Array, member: int, round: int) -> Clustering:
+        """Return the labels of latents (N, D) on the stream of a member and round, and how they were found.
 
         Raises:
-            NoCut: no level of the tree gives exactly n_clusters clusters.
+            NoCut: no level of the tree gives exactly n_clusters clusters, and nothing else may be tried.
             Collapsed: there are fewer distinct latents than clusters.
         """
-        return label(
+        found = partial(
+            label,
             latents,
             self.n_clusters,
-            by=self.labelling,
             seed=integer(self.random_state, "labelling", member=member, round=round),
             n_neighbors=None if self.n_neighbors == "auto" else self.n_neighbors,
             min_cluster_size=None if self.min_cluster_size == "auto" else self.min_cluster_size,
         )
+        if self.labelling != "auto":
+            return Clustering(found(by=self.labelling), self.labelling)
+        try:
+            return Clustering(found(by="umap-hdbscan"), "umap-hdbscan")
+        except NoCut:
+            return Clustering(found(by="umap-gmm"), "umap-gmm")
 
     def _faults(self, values: dict[str, Any], x: Array) -> list[str]:
         faults = super()._faults(values, x)
@@ -213,11 +229,11 @@ class SelectivePseudoLabel(EnsembleClusterer):
         if not self.concatenation or len(latents) < 2:
             return []
         try:
-            labels = self.clustered(np.concatenate(latents, axis=1), self.n_members, round)
+            found = self.clustered(np.concatenate(latents, axis=1), self.n_members, round)
         except (NoCut, Collapsed) as error:
             labels = np.full(len(latents[0]), -1, np.int64)
             return [MemberOutput(labels, status="abstained", cause=str(error))]
-        return [MemberOutput(labels)]
+        return [MemberOutput(found.labels, scores=_how(self, found))]
 
 
 class SelectiveNet(nn.Module):
@@ -277,15 +293,16 @@ class SelectiveMember:
         scores = self._train(x, self._targets(agreed), round)
         latents = self._latents(x)
         try:
-            labels = self.settings.clustered(latents, self.index, round)
+            found = self.settings.clustered(latents, self.index, round)
         except (NoCut, Collapsed) as error:
             self.own = None
             status: Status = "abstained" if isinstance(error, NoCut) else "collapsed"
             return MemberOutput(np.full(len(x), -1, np.int64), latents, scores, status, str(error))
         if self.settings.train_on == "own":
-            self.own = labels
-        scores["effective_clusters"] = float(effective_clusters(labels))
-        return collapse(MemberOutput(labels, latents, scores))
+            self.own = found.labels
+        scores |= _how(self.settings, found)
+        scores["effective_clusters"] = float(effective_clusters(found.labels))
+        return collapse(MemberOutput(found.labels, latents, scores))
 
     def predict_proba(self, x: Tensor) -> Tensor:
         """Return the pseudo-classifier's softmax, (N, K), in the consensus' names."""
@@ -401,3 +418,20 @@ def _scaling(settings: SelectivePseudoLabel, x: Tensor) -> ScalingName:
     if settings.scaling == "auto" and x.ndim == 4:
         return "symmetric"  # the decoder ends in tanh
     return settings.scaling
+
+
+def _how(settings: SelectivePseudoLabel, found: Clustering) -> dict[str, float]:
+    """Return among a member's scores whether a mixture stood in for the tree."""
+    return {"mixture": float(found.by == "umap-gmm")} if settings.labelling == "auto" else {}
+
+
+def _mixtures(outputs: Sequence[MemberOutput], n_members: int, n_clusters: int) -> tuple[str, ...]:
+    """Return the remark on labellings, of the members and then of their concatenation, for which a mixture stood in."""
+    by_mixture = [index for index, output in enumerate(outputs) if output.scores.get("mixture")]
+    if not by_mixture:
+        return ()
+    whose = [f"member {index}" if index < n_members else "the concatenation" for index in by_mixture]
+    return (
+        f"a Gaussian mixture labels {', '.join(whose)}, where no level of HDBSCAN's tree has exactly {n_clusters} "
+        f"clusters",
+    )
