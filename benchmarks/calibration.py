@@ -17,7 +17,11 @@ from distclust import load, metrics
 from distclust.methods import METHODS, EnsembleClusterer, method_class
 from distclust.seeding import generator
 
-QUICK = {"mice": {"n_epochs": 100, "n_rounds": 1}, "moco": {"n_epochs": 100, "n_rounds": 1}}
+OWN = {  # parameters that are not at their defaults
+    "entropy": {"backbone": "linear"},
+    "mice": {"n_epochs": 200, "n_rounds": 1},
+    "moco": {"n_epochs": 200, "n_rounds": 1},
+}
 
 
 def errors(model: EnsembleClusterer, x: np.ndarray, y: np.ndarray) -> dict[str, float]:
@@ -43,7 +47,7 @@ def row(method: str, dataset: str, seeds: list[int], n_members: int) -> str:
         order = generator(seed, "halves of the benchmark").permutation(len(data.x))
         fitted, held_out = np.sort(order[: len(order) // 2]), np.sort(order[len(order) // 2 :])
         changes = {"n_clusters": data.n_clusters, "n_members": n_members, "random_state": seed}
-        model = method_class(method)(**changes, **QUICK.get(method, {})).fit(data.x[fitted])
+        model = method_class(method)(**changes, **OWN.get(method, {})).fit(data.x[fitted])
         found = errors(model, data.x[held_out], data.y[held_out])
         seen = model.calibration_
         all_found.append(

@@ -12,8 +12,6 @@ from distclust.errors import DataError
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 _RANGE = (1e-2, 1e2)  # of the temperature
-_STEPS = 17  # of the first look at that range
-_TINY = float(np.finfo(np.float32).tiny)  # the smallest probability that a logarithm is taken of
 
 
 class Calibration(NamedTuple):
@@ -24,7 +22,7 @@ class Calibration(NamedTuple):
         n_points: points that were looked at, 0 where fewer than two members could be.
         uncalibrated: mean greatest probability that the others give a cluster, as they say it; nan without points.
         calibrated: the same with the temperature.
-        observed: how often the member that was left out says the same cluster.
+        observed: how often the member that was left out says that cluster.
     """
 
     temperature: float = 1.0
@@ -53,11 +51,11 @@ def tempered(probabilities: npt.ArrayLike, temperature: float) -> Floats:
 
 
 def calibrate(probabilities: npt.ArrayLike) -> Calibration:
-    """Return the temperature with which members tell best what another one says.
+    """Return the temperature with which members are as sure as they are right about one another.
 
     Each member in turn is left out; the mean of the others' tempered probabilities is held against the cluster that it
-    finds most probable. The temperature is the one of the least log loss over all points and members. The targets are
-    smoothed by one point in n, so that members that agree on everything are not taken to be certain.
+    finds most probable. The temperature is the one at which the others' mean confidence, the greatest probability, is
+    how often that cluster is theirs.
 
     Args:
         probabilities: (M, N, K) of M members that name their clusters alike, rows sum to 1.
@@ -69,10 +67,10 @@ def calibrate(probabilities: npt.ArrayLike) -> Calibration:
         DataError: not (M, N, K), or not probabilities.
 
     Source:
-        temperature by log loss: Guo et al. 2017; smoothed targets: Platt 1999, section 2.2. Another member in the
-        place of a label is ours.
+        mean confidence = accuracy: Clarte et al. 2023, *Expectation consistency for calibration of neural networks*.
+        Another member in the place of the true class is ours.
     """
-    from scipy.optimize import minimize_scalar
+    from scipy.optimize import brentq
 
     p = np.asarray(probabilities, dtype=np.float64)
     if p.ndim != 3 or not np.isfinite(p).all() or (p < 0).any() or not np.allclose(p.sum(axis=-1), 1, atol=1e-4):
@@ -81,31 +79,28 @@ def calibrate(probabilities: npt.ArrayLike) -> Calibration:
         return Calibration()
     said = p.argmax(axis=-1)  # (M, N)
 
-    def loss(log_temperature: float) -> float:
-        return _log_loss(_others(tempered(p, float(np.exp(log_temperature)))), said)
+    def excess(log_temperature: float) -> float:
+        confidence, observed = _consulted(tempered(p, float(np.exp(log_temperature))), said)
+        return confidence - (said.size * observed + 1) / (said.size + 2)  # never quite certain, by Laplace's rule
 
-    grid = np.log(np.geomspace(_RANGE[0], _RANGE[1], _STEPS))
-    least = int(np.argmin([loss(t) for t in grid]))
-    bounds = grid[max(0, least - 1)], grid[min(_STEPS - 1, least + 1)]
-    best = float(np.exp(minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-3}).x))
-    before, after = _others(p), _others(tempered(p, best))
-    observed = float((after.argmax(axis=-1) == said).mean())
-    return Calibration(best, p.shape[1], _mean_greatest(before), _mean_greatest(after), observed)
-
-
-def _others(p: Floats) -> Floats:
-    """Return for each member the mean of all others, (M, N, K)."""
-    found: Floats = (p.sum(axis=0) - p) / (len(p) - 1)
-    return found.clip(0)  # a difference of equal sums may be a hair below
+    low, high = np.log(_RANGE)
+    if excess(low) <= 0:
+        best = low
+    elif excess(high) >= 0:
+        best = high
+    else:
+        best = brentq(excess, low, high, xtol=1e-6)
+    temperature = float(np.exp(best))
+    confidence, observed = _consulted(tempered(p, temperature), said)
+    return Calibration(temperature, p.shape[1], _consulted(p, said)[0], confidence, observed)
 
 
-def _mean_greatest(p: Floats) -> float:
-    return float(p.max(axis=-1).mean())
+def _consulted(p: Floats, said: npt.NDArray[np.int64]) -> tuple[float, float]:
+    """Return how sure the others are of a cluster on average, and how often the member left out says it.
 
-
-def _log_loss(p: Floats, said: npt.NDArray[np.int64]) -> float:
-    """Return the mean log loss of probabilities (M, N, K) for the clusters said (M, N), smoothed by a point in n."""
-    logs = np.log(np.maximum(p, _TINY))
-    smooth = 1 / (said.size + 1)
-    hit = np.take_along_axis(logs, said[..., None], axis=-1).mean()
-    return -float((1 - smooth) * hit + smooth * logs.mean())
+    Args:
+        p: (M, N, K) probabilities.
+        said: (M, N) clusters.
+    """
+    others = (p.sum(axis=0) - p) / (len(p) - 1)  # (M, N, K)
+    return float(others.max(axis=-1).mean()), float((others.argmax(axis=-1) == said).mean())

@@ -7,18 +7,7 @@ from hypothesis import strategies as st
 from scipy.special import softmax
 
 from distclust import CombinationAssignment, DistclustError, load, load_model
-from distclust.calibration import Calibration, _log_loss, _others, calibrate, tempered
-
-
-@pytest.mark.parametrize("scale", [0.25, 0.5, 1.0, 3.0])
-def test_the_loss_is_least_where_a_wrong_scale_is_undone(scale):
-    """Eight draw their cluster from softmax(logits), and all say softmax(scale * logits)."""
-    rng = np.random.default_rng(0)
-    logits = 3 * rng.normal(size=(4000, 5))
-    drawn = np.stack([(logits + rng.gumbel(size=logits.shape)).argmax(-1) for _ in range(8)])
-    p = np.stack([softmax(scale * logits, axis=-1)] * 8)
-    loss = [_log_loss(_others(tempered(p, t)), drawn) for t in (scale / 1.3, scale, scale * 1.3)]
-    assert loss[1] == min(loss)
+from distclust.calibration import Calibration, calibrate, tempered
 
 
 @pytest.mark.parametrize(("scale", "low", "high"), [(0.1, 0.0, 0.5), (30.0, 2.0, 100.0)])
@@ -31,18 +20,31 @@ def test_hesitant_members_are_sharpened_and_boastful_ones_softened(scale, low, h
     assert abs(found.calibrated - found.observed) < 0.03 < abs(found.uncalibrated - found.observed)
 
 
-def test_the_loss_is_that_of_the_slow_twin():
-    rng = np.random.default_rng(2)
-    p = rng.dirichlet(np.ones(4), size=(3, 20))
-    said = p.argmax(-1)
-    smooth, total = 1 / 61, 0.0
+def test_what_is_found_is_what_the_slow_twin_counts():
+    p = np.random.default_rng(2).dirichlet(np.full(4, 0.3), size=(3, 50))
+    found = calibrate(p)
+    sure, hits = {1.0: [], found.temperature: []}, []
     for m in range(3):
-        for n in range(20):
-            mean = np.mean([softmax(np.log(p[o, n]) / 2.5) for o in range(3) if o != m], axis=0)
-            target = np.full(4, smooth / 4)
-            target[said[m, n]] += 1 - smooth
-            total -= (target * np.log(mean)).sum() / 60
-    assert _log_loss(_others(tempered(p, 2.5)), said) == pytest.approx(total, rel=1e-12)
+        for n in range(50):
+            for temperature, values in sure.items():
+                mean = np.mean([softmax(np.log(p[o, n]) / temperature) for o in range(3) if o != m], axis=0)
+                values.append(mean.max())
+            hits.append(mean.argmax() == p[m, n].argmax())
+    assert found.uncalibrated == pytest.approx(np.mean(sure[1.0]))
+    assert found.calibrated == pytest.approx(np.mean(sure[found.temperature]))
+    assert found.observed == pytest.approx(np.mean(hits))
+    assert found.calibrated == pytest.approx((150 * found.observed + 1) / 152, abs=0.01)
+
+
+@given(st.integers(0, 10_000), st.integers(2, 6), st.floats(0.05, 3))
+def test_members_become_as_sure_as_they_agree(seed, n_members, concentration):
+    """Drawn alike, so that nobody is in a better place; but for what no temperature can reach."""
+    rng = np.random.default_rng(seed)
+    common = rng.dirichlet(np.full(4, concentration), size=300)
+    p = np.stack([tempered(common * rng.gamma(2, size=common.shape) + 1e-9, 1.0) for _ in range(n_members)])
+    found = calibrate(p)
+    if 0.0101 < found.temperature < 99:
+        assert found.calibrated == pytest.approx(found.observed, abs=0.02)
 
 
 @given(st.integers(0, 10_000), st.floats(0.01, 100))
