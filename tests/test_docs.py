@@ -1,11 +1,13 @@
 """The pages under docs/ keep their word: their Python runs, their commands parse, what they point to is there."""
 
 import re
+import runpy
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import distclust
 from distclust import LocalPool, rounds
 
 ROOT = Path(__file__).parents[1]
@@ -37,6 +39,16 @@ def test_python_runs(page, tmp_path, monkeypatch):
 def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#\s]+)\)", page.read_text(encoding="utf-8")):
         assert target.startswith("https://") or (page.parent / target).exists(), target
+
+
+def test_the_reference_is_what_the_docstrings_say():
+    for page, text in runpy.run_path(str(ROOT / "docs" / "reference.py"))["pages"]().items():
+        assert page.read_text(encoding="utf-8") == text, f"run python docs/reference.py: {page.name} is out of date"
+
+
+def test_every_public_name_is_in_the_reference():
+    reference = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    assert all(f"`{name}" in reference or f"`distclust.{name}`" in reference for name in distclust.__all__)
 
 
 def test_the_worked_method_is_short_and_goes_on_after_a_crash(blobs, tmp_path):

@@ -15,14 +15,16 @@ from distclust.sweep import read_study
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
-def blocks(language):
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+def blocks(language, pages=PAGES):
+    text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
+    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("code", blocks("python"))
+@pytest.mark.parametrize("code", blocks("python", PAGES[:1]))
 def test_python_runs(code, capsys):
     exec(compile(code, "README.md", "exec"), {})
     assert re.search(r"\d+% of the points are agreed on", capsys.readouterr().out)
@@ -35,9 +37,6 @@ def test_a_study_can_be_run(text, size, tmp_path):
     study = read_study(tmp_path / "study.yaml", size)
     study.check()
     assert len(study.samples()) > 1
-
-
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def commands(page):
@@ -54,7 +53,7 @@ def test_every_command_is_known(page):
         words = shlex.split(line)
         if words[0] == "make":
             assert words[1] in targets, line
-        elif words[1:3] == ["-m", "distclust.run"] and words[3] in COMMANDS:
+        elif words[1:3] == ["-m", "distclust.run"] and words[3:] and words[3] in COMMANDS:
             if words[3] == "sweep" and words[4] != "--resume":
                 read_study(ROOT / words[4], [word for word in words[5:] if "=" in word]).check()
             if words[3] == "predict":
@@ -70,6 +69,8 @@ def test_every_command_is_known(page):
             embeddings._checked(embeddings._parser().parse_intermixed_args(words[3:]))
         elif words[0] in ("ray", "export", ".venv/bin/pip"):
             continue
+        elif words[0] == "source":
+            assert words[1] == ".venv/bin/activate"
         else:
             assert words[0] == "python", line
             assert (ROOT / words[1]).is_file(), line
