@@ -83,7 +83,7 @@ def main() -> None:
 
 
 def _spread(values: list[float], form: str) -> str:
-    return form.format(np.mean(values), np.std(values))
+    return form.format(np.mean(values), np.std(values)) if len(values) > 1 else form.split(" ")[0].format(values[0])
 
 
 if __name__ == "__main__":
