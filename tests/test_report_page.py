@@ -4,6 +4,7 @@ import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from distclust.methods import METHODS, method_class
 from distclust.parameters import declared
 from distclust.report import evidence, page, truth
 from distclust.report.cards import disputed_points, distinguishing_features, typical_points
+from distclust.report.elements import spans
 from distclust.report.evidence import Latents, gathered, points_to_look_at
 from distclust.results import RunFolder, measured
 from distclust.run import main
@@ -261,7 +263,83 @@ def test_a_large_run_is_shown_by_a_sample_that_is_said(tmp_path, monkeypatch):
     x, y = points("vectors", 3000, 3)
     e = with_latents(gathered(stored(tmp_path, x, noisy(y, 3, 3))))
     assert 60 <= len(e.latents.rows) <= 120
-    assert "50 of 3,000 points, drawn by the seed" in Parsed(page.page(e)).text
+    text = Parsed(page.page(e)).text
+    assert "50 of 3,000 points, drawn by the seed" in text
+    assert f"looked for among {len(e.latents.rows)} of 3,000 points, drawn by the seed" in text
+
+
+def test_names_lead_back_to_what_was_read(tmp_path):
+    for kind in ("vectors", "grey"):
+        x, y = points(kind, 60, 3)
+        e = with_latents(gathered(stored(tmp_path, x, noisy(y, 3, 3), name=kind)))
+        names = tuple(f"folder/{row}.png" for row in range(60))
+        found = Parsed(page.page(replace(e, data=replace(e.data, names=names))))
+        assert ("Below points stand their names" in found.text) == (kind == "vectors")
+        assert re.search(r"folder/\d+\.png", found.text if kind == "vectors" else " ".join(found.pictures))
+
+
+def test_features_bear_the_names_of_the_table(tmp_path):
+    x, y = points("vectors", 60, 3)
+    e = gathered(stored(tmp_path, x, noisy(y, 3, 3)))
+    text = Parsed(page.page(replace(e, data=replace(e.data, feature_names=(*"abcde", "height in cm"))))).text
+    assert "height in cm" in text
+    assert "feature 5" not in text
+
+
+def test_the_calibration_is_told_without_labels(tmp_path):
+    x, y = points("vectors", 60, 3)
+    e = gathered(stored(tmp_path, x, noisy(y, 3, 3)))
+    assert "calibrated without labels" not in Parsed(page.page(e)).text
+    found = {"temperature": 0.23, "n_points": 60, "uncalibrated": 0.26, "calibrated": 0.85, "observed": 0.85}
+    text = Parsed(page.page(replace(e, calibration=found))).text
+    assert "give their cluster 26.0% on average, while a member that is left out says the same in 85.0%" in text
+
+
+def test_where_all_agree_nothing_is_drawn_of_it(tmp_path):
+    x, y = points("vectors", 60, 3)
+    text = Parsed(page.page(gathered(stored(tmp_path, x, noisy(y, 3, 3, wrong=0))))).text
+    assert "All voters agree on every point" in text
+
+
+@pytest.mark.parametrize(
+    ("numbers", "words"),
+    [([], ""), ([4], "4"), ([1, 2], "1 and 2"), ([3, 5, 52, 53, 54], "3, 5 and 52 to 54"), ([0, 1, 2], "0 to 2")],
+)
+def test_spans(numbers, words):
+    assert (spans(numbers) if numbers else "") == words
+
+
+def luminance(colour):
+    """Relative luminance of "#rrggbb" or "#rgb", by WCAG 2."""
+    digits = colour[1:] if len(colour) == 7 else "".join(2 * d for d in colour[1:])
+    levels = np.array([int(digits[i : i + 2], 16) / 255 for i in (0, 2, 4)])
+    return np.where(levels <= 0.04045, levels / 12.92, ((levels + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722]
+
+
+def contrast(one, other):
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_text_can_be_told_from_what_lies_behind_it():
+    css = page._TEMPLATE.read_text(encoding="utf-8").split("</style>")[0]
+    named = dict(re.findall(r"--(\w+): (#\w+)", css))
+    for text in ("ink", "soft", "strong"):
+        for behind in ("#fff", named["wash"]):
+            assert contrast(named[text], behind) >= 4.5
+    shades = dict(re.findall(r"\.(s\d+) \{ background: (#\w+)", css))
+    white = re.search(r"((?:\.s\d+,? ?)+)\{ color: #fff", css).group(1)
+    assert len(shades) == 11
+    for name, behind in shades.items():
+        assert contrast("#fff" if f".{name}" in re.findall(r"\.s\d+", white) else named["ink"], behind) >= 4.5
+
+
+def test_headings_are_nested(tmp_path):
+    x, y = points("grey", 60, 3)
+    levels = [int(n) for n in re.findall(r"<h(\d)", page.page(gathered(stored(tmp_path, x, noisy(y, 3, 3), y=y))))]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in pairwise(levels))
 
 
 @given(arrays(np.int64, st.integers(1, 300), elements=st.integers(-1, 4)), st.integers(0, 3))

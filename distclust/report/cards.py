@@ -13,7 +13,6 @@ from scipy import sparse
 from distclust.contracts import Array, Dataset, Labels
 from distclust.report import thumbnails
 from distclust.report.evidence import Evidence, points_to_look_at
-from distclust.results import Labelled
 from distclust.seeding import generator
 
 MANY = 20  # clusters, beyond which fewer examples are shown of each
@@ -26,6 +25,7 @@ class Example(NamedTuple):
     """A point of a cluster."""
 
     row: int  # in the data
+    name: str  # what leads back to its origin; "" = there is none
     agreement: float
     rival: int | None  # the other cluster that most members put it in; None = there is none
     picture: str  # data URI; "" = it has none
@@ -69,8 +69,8 @@ def cards(evidence: Evidence) -> list[Card]:
             float(inside.mean()),
             float(found.share[inside].mean()),
             float(found.agreed[inside].mean()),
-            [_example(found, row, picture) for row in typical[k]],
-            [_example(found, row, picture) for row in disputed[k]],
+            [_example(e, row, picture) for row in typical[k]],
+            [_example(e, row, picture) for row in disputed[k]],
             features[k],
         )
         for k in range(e.n_clusters)
@@ -174,15 +174,17 @@ def _features(e: Evidence) -> list[list[Feature]]:
     if e.data is None or e.data.x.ndim != 2:
         return [[]] * e.n_clusters
     x = e.data.x
-    names = getattr(e.data, "feature_names", None) or [f"feature {d}" for d in range(x.shape[1])]
-    return distinguishing_features(x, e.labelled.labels, e.n_clusters, [str(name) for name in names])
+    names = e.data.feature_names or [f"feature {d}" for d in range(x.shape[1])]
+    return distinguishing_features(x, e.labelled.labels, e.n_clusters, names)
 
 
-def _example(found: Labelled, row: int, picture: Callable[[int], str]) -> Example:
+def _example(e: Evidence, row: int, picture: Callable[[int], str]) -> Example:
+    found = e.labelled
+    name = e.data.names[row] if e.data is not None and e.data.names is not None else ""
     other = found.aligned[:, row]
     other = other[(other >= 0) & (other != found.labels[row])]
     rival = int(np.bincount(other).argmax()) if len(other) else None
-    return Example(int(found.rows[row]), float(found.share[row]), rival, picture(row))
+    return Example(int(found.rows[row]), name, float(found.share[row]), rival, picture(row))
 
 
 def _pictures(data: Dataset | None, shown: Labels) -> Callable[[int], str]:

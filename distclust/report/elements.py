@@ -86,6 +86,18 @@ def listed(words: Iterable[object]) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
+def spans(numbers: Sequence[int]) -> str:
+    """Return ascending whole numbers in words, as in "3, 5 and 52 to 99"."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and runs[-1][-1] == number - 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    words = (f"{run[0]} to {run[-1]}" if len(run) > 2 else ", ".join(map(str, run)) for run in runs)
+    return listed(", ".join(words).split(", "))
+
+
 def evenly(rows: Sequence[Sequence[str]], most: int) -> Sequence[Sequence[str]]:
     """Return at most so many rows, evenly spaced, the first and the last among them."""
     if len(rows) <= most:

@@ -49,6 +49,7 @@ class Evidence:
         rounds: what rounds.jsonl says, a mapping a round, at least one.
         finished: whether the run went to its end.
         with_truth: the figures with true classes, as `results.measured` gives them; None = no classes.
+        calibration: what `calibration.Calibration` holds; None before the run is finished.
         data: what it was run on; its classes are read for the part with true classes alone. None = cannot be had.
         latents: of some points; None = cannot be had.
         missing: why something cannot be had, a sentence: "data", "latents".
@@ -61,6 +62,7 @@ class Evidence:
     rounds: Sequence[Mapping[str, Any]]
     finished: bool
     with_truth: Mapping[str, Any] | None
+    calibration: Mapping[str, Any] | None
     data: Dataset | None
     latents: Latents | None
     missing: Mapping[str, str]
@@ -127,6 +129,7 @@ def gathered(folder: RunFolder, data: Dataset | None = None) -> Evidence:
         rounds=rounds,
         finished=folder.finished,
         with_truth=found["with_truth"] if found else None,
+        calibration=found.get("calibration") if found else None,
         data=data,
         latents=latents,
         missing=missing,

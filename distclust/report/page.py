@@ -12,7 +12,7 @@ import distclust
 from distclust import metrics
 from distclust.contracts import Dataset, Labels
 from distclust.report.cards import MANY, Card, cards
-from distclust.report.elements import Grid, Pairs, Picture, Table, evenly, listed, of_pairs, percent, picture
+from distclust.report.elements import Grid, Pairs, Picture, Table, evenly, listed, of_pairs, percent, picture, spans
 from distclust.report.embeddings import chosen_points, flat
 from distclust.report.evidence import Evidence, Latents, gathered
 from distclust.report.pictures import NARROW, Chart, Cloud, Curve, Graded, clouds, graded, panels
@@ -33,10 +33,12 @@ _NOT_LOSSES = {"status", "cause", "effective_clusters", "largest_cluster", "conf
 WHAT_TO_TRY: Mapping[tuple[str, str], str] = {
     ("collapsed", "selective"): "More passes before the first labelling (pretrain_epochs=200), or another labelling "
     "(labelling=umap-gmm).",
-    ("collapsed", "combination"): "A partition support (support=greedy), a greater sigma (sigma=100), or a lower "
-    "learning_rate.",
-    ("collapsed", "entropy"): "The loss loss=self-labelling, a smaller gamma, or views that weigh less "
-    "(augmentation_weight).",
+    (
+        "collapsed",
+        "combination",
+    ): "Another partition support (support=greedy, exact or sinkhorn), a greater sigma, or a lower learning_rate.",
+    ("collapsed", "entropy"): "More passes over the data (n_epochs), a smaller gamma, views that weigh less "
+    "(augmentation_weight), or another loss.",
     ("collapsed", "mice"): "More passes over the data (n_epochs), or views that change less (views).",
     ("collapsed", "moco"): "More passes over the data (n_epochs), or views that change less (views).",
     ("abstained", "selective"): "A mixture always finds n_clusters groups (labelling=umap-gmm); or another n_clusters: "
@@ -92,7 +94,7 @@ def page(evidence: Evidence) -> str:
 
     e = evidence
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
-    environment.filters |= {"percent": percent, "listed": listed}
+    environment.filters |= {"percent": percent, "spans": spans}
     environment.tests |= {"picture": lambda value: isinstance(value, Picture)}
     with threads(1):  # the numbers are then the same on any number of CPUs
         clusters, known = cards(e), truth(e)
@@ -105,11 +107,13 @@ def page(evidence: Evidence) -> str:
             "many": e.n_clusters > MANY,
             "windows": e.data is not None and e.data.x.ndim == 3,
             "space": "the data itself" if e.latents is None else f"the latents of member {e.latents.member}",
+            "which": which_points(e),
             "least": least_agreed(clusters),
             "empty": sorted(set(range(e.n_clusters)) - {card.cluster for card in clusters}),
             "note": note_on_points(e),
             "feature_table": feature_table,
             "coverage": known.classes.coverage if known and known.classes else _coverage(e),
+            "calibrated": calibrated(e),
             "map": _map(e),
             "members": members(e),
             "pairs": pairs(e),
@@ -180,6 +184,19 @@ def _duration(seconds: float) -> str:
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def calibrated(e: Evidence) -> str:
+    """Return how the probabilities of `predict_proba` came about, in a sentence; "" = nothing is known of it."""
+    c = e.calibration
+    if c is None or not c["n_points"]:
+        return ""
+    return (
+        f"The probabilities of predict_proba are calibrated without labels: as the networks say it, members give their "
+        f"cluster {percent(c['uncalibrated'])} on average, while a member that is left out says the same in "
+        f"{percent(c['observed'])}; with a temperature of {c['temperature']:.2g} they give it "
+        f"{percent(c['calibrated'])} ({c['n_points']:,} points)."
+    )
 
 
 # The members
@@ -368,9 +385,11 @@ def _of_rows(latents: Latents, rows: Labels) -> Any:
 
 
 def _coverage(e: Evidence) -> Coverage | None:
-    """Return mean agreement by coverage; None with fewer than two voters."""
+    """Return mean agreement by coverage; None with fewer than two voters, or where they agree on every point."""
     share = e.labelled.share
-    return covered(metrics.coverage_curve(share, share), "mean agreement") if e.voters > 1 else None
+    if e.voters < 2 or (share == 1).all():
+        return None
+    return covered(metrics.coverage_curve(share, share), "mean agreement")
 
 
 def least_agreed(shown: Sequence[Card]) -> list[Card]:
@@ -391,6 +410,16 @@ def feature_table(card: Card) -> Table:
         for feature in card.features
     ]
     return Table(f"What sets cluster {card.cluster} apart", ["feature", "here", "of all", "apart"], rows)
+
+
+def which_points(e: Evidence) -> str:
+    """Return among which points typical ones are looked for, and what stands below each point that is shown."""
+    n_points = len(e.labelled.labels)
+    looked_at = n_points if e.latents is None else len(e.latents.rows)
+    among = f"Typical ones are looked for among {looked_at:,} of {n_points:,} points, drawn by the seed. "
+    named = e.data is not None and e.data.names is not None and e.data.x.ndim == 2
+    below = "Below points stand their names." if named else "Numbers below points are rows of the data, from 0."
+    return (among if looked_at < n_points else "") + below
 
 
 def note_on_points(e: Evidence) -> str:

@@ -36,6 +36,9 @@ _HATCHES = ("", "//", "..", "xx")
 _MOST_LARGE = 20  # groups of points whose numbers are written large
 
 
+_SCALE = 0.5  # inches, of what stands below a matrix
+
+
 class Format(NamedTuple):
     """The size of a picture."""
 
@@ -211,7 +214,8 @@ def graded(cloud: Graded, name: str, form: Format = WIDE) -> bytes:
 
 def matrix(shown: Matrix, form: Format = WIDE) -> bytes:
     """Return a picture of values of pairs as PNG: the darker, the nearer to 1."""
-    figure = _figure("", form.width, form)
+    n_rows, n_columns = shown.values.shape
+    figure = _figure("", _SCALE + form.width * min(1.5, max(0.3, n_rows / n_columns)), form)
     place = figure.subplots()
     image = place.imshow(shown.values, cmap="Blues", vmin=0, vmax=1)
     rows, columns = (range(0, n, math.ceil(n / 10)) for n in shown.values.shape)

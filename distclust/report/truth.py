@@ -22,7 +22,7 @@ _MIX_UPS = 5
 _SCORES = {"acc": "accuracy", "nmi": "NMI", "ari": "ARI"}
 # Where a method's numbers are printed, and by which value of which parameter under what name.
 _PRINTED: Mapping[str, tuple[Sequence[str], str | None, Mapping[Any, str]]] = {
-    "selective": (("selective-1",), "labelling", {"umap-hdbscan": "SPC", "umap-gmm": "SPC-GMM"}),
+    "selective": (("selective-1",), "labelling", {"auto": "SPC", "umap-hdbscan": "SPC", "umap-gmm": "SPC-GMM"}),
     "combination": (
         ("combination-1",),
         "support",
