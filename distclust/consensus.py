@@ -596,7 +596,12 @@ def _coded(rows: Sequence[npt.NDArray[Any]], n_clusters: int) -> Codes:
 
 def _rows(labellings: Labellings) -> list[npt.NDArray[Any]]:
     """Check all that labellings must be whatever the number of clusters."""
-    rows = [np.asarray(labels) for labels in labellings]
+    try:
+        rows = [np.asarray(labels) for labels in labellings]
+    except TypeError as error:
+        raise DataError(
+            f"labellings is {labellings!r}; give a list of labellings, each an array of one label a point."
+        ) from error
     if not rows:
         raise DataError("there are no labellings; give at least one, an array of one label a point.")
     for index, row in enumerate(rows):

@@ -25,6 +25,8 @@ from distclust.seeding import generator
 
 _SPEC, _ROUNDS, _LABELS, _METRICS = "spec.yaml", "rounds.jsonl", "labels.parquet", "metrics.json"
 _LAST = "last-round.safetensors"
+_OF_A_ROUND = {"round", "seconds", "voters", "remarks", "members"}
+_OF_A_ROUND |= {"agreed", "agreement", "stability", "effective_clusters"}
 _RELIABILITY_POINTS = 2_000
 _SILHOUETTE_POINTS = 2_000
 
@@ -72,8 +74,18 @@ class Record:
         return None if data is None else _round(unpack(data))
 
     def rounds(self) -> list[dict[str, Any]]:
-        """Return what rounds.jsonl says, a mapping a round."""
-        return [json.loads(line) for line in (self.read(_ROUNDS) or b"").splitlines()]
+        """Return what rounds.jsonl says, a mapping a round.
+
+        Raises:
+            RunFolderError: it cannot be read.
+        """
+        try:
+            found = [json.loads(line) for line in (self.read(_ROUNDS) or b"").splitlines()]
+            for line in found:
+                _has(line, _OF_A_ROUND)
+        except (ValueError, TypeError) as error:
+            raise RunFolderError(f"{_ROUNDS} in {self.where} cannot be read ({error}); put it back.") from error
+        return found
 
     def store_labels(self, round: Round, rows: Labels | None = None, names: tuple[str, ...] | None = None) -> None:
         """Write labels.parquet.
@@ -196,9 +208,18 @@ class RunFolder(Record):
         self._to_tensorboard(round)
 
     def metrics(self) -> dict[str, Any] | None:
-        """Return what metrics.json says; None before the run is finished."""
+        """Return what metrics.json says; None before the run is finished.
+
+        Raises:
+            RunFolderError: it cannot be read.
+        """
         data = self.read(_METRICS)
-        return None if data is None else json.loads(data)
+        if data is None:
+            return None
+        try:
+            return _has(json.loads(data), {"n_clusters", "with_truth"})
+        except (ValueError, TypeError) as error:
+            raise RunFolderError(f"{_METRICS} in {self.where} cannot be read ({error}); put it back.") from error
 
     def finish(self, model: EnsembleClusterer, data: Dataset) -> dict[str, Any]:
         """Write labels, model and metrics, and return the metrics.
@@ -445,6 +466,13 @@ def _parquet(round: Round, rows: Labels | None, names: tuple[str, ...] | None) -
     sink = io.BytesIO()
     pq.write_table(pa.table(columns), sink)
     return sink.getvalue()
+
+
+def _has(found: Any, names: set[str]) -> dict[str, Any]:
+    """Return a mapping that has all these names, or raise ValueError."""
+    if not isinstance(found, dict) or names - found.keys():
+        raise ValueError(f"it does not hold {', '.join(sorted(names))}")
+    return found
 
 
 def _finite(value: Any) -> Any:

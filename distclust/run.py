@@ -184,6 +184,7 @@ def _continue(path: str, pairs: Sequence[str]) -> int:
         return 0
     spec = with_pool(read(folder.spec), pairs)
     print(f"distclust: resuming {spec.method} on {spec.dataset}, loading torch ...", flush=True)
+    folder.rounds()  # or says why it cannot be read, before anything is done
     data = spec.load()
     model = spec.estimator(data)
     method = model.checked(_checked_data(data))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from distclust.methods.base import EnsembleClusterer
 
 BASE = {"method": "selective", "dataset": "digits"}
+_MOST_PARTS = 1_000_000  # of a file
 MAIN_JOB = {**BASE, "n_members": 5}  # what runs without a file
 
 
@@ -282,6 +284,35 @@ def as_yaml(nested: Mapping[str, Any]) -> str:
     return yaml.dump(_listed(nested), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
+def _parsed(text: str) -> Any:
+    """Return what a text in YAML says.
+
+    Raises:
+        yaml.YAMLError: it is none, or its anchors make it endless or huge.
+    """
+    try:
+        found = yaml.load(text, Loader=_Loader)
+        n_parts = _n_parts(found, {})
+    except (ValueError, TypeError) as error:
+        raise yaml.YAMLError(str(error)) from error
+    except RecursionError as error:
+        raise yaml.YAMLError("it is nested too deep") from error
+    if n_parts > _MOST_PARTS:
+        raise yaml.YAMLError("its anchors (&) and aliases (*) make it endless, or far too large")
+    return found
+
+
+def _n_parts(value: Any, known: dict[int, float]) -> float:
+    """Return the number of parts of nested lists and mappings, aliases written out; infinite if one holds itself."""
+    if not isinstance(value, dict | list):
+        return 1
+    if id(value) not in known:
+        known[id(value)] = math.inf  # until it is known
+        inside = value.values() if isinstance(value, dict) else value
+        known[id(value)] = 1 + sum(_n_parts(part, known) for part in inside)
+    return known[id(value)]
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """Return the content of a YAML file of key: value pairs.
 
@@ -289,10 +320,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
         InputError: it cannot be read, or holds something else.
     """
     try:
-        found = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+        found = _parsed(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read {path} ({error}); give the path of a YAML file.") from error
-    except (yaml.YAMLError, ValueError) as error:
+    except yaml.YAMLError as error:
         raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}. Correct it there.") from error
     if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
         raise InputError(f"{path} must hold key: value pairs, as in 'dataset: digits'; it holds {found!r:.60}.")
@@ -309,8 +340,8 @@ def split_word(word: str) -> tuple[str, Any]:
     if not sign or not key:
         raise InputError(f"{word!r} cannot be used: after the method's name come key=value pairs, as in sigma=50.")
     try:
-        return key, yaml.load(value, Loader=_Loader)
-    except (yaml.YAMLError, ValueError) as error:
+        return key, _parsed(value)
+    except yaml.YAMLError as error:
         raise InputError(f"{word!r} cannot be used: {value!r} is not valid YAML. Put it in quotes.") from error
 
 

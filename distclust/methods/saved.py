@@ -6,17 +6,21 @@ import json
 import os
 import shutil
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from distclust.calibration import Calibration
+from distclust.contracts import State
 from distclust.distributed.checkpoint import pack, unpack
 from distclust.errors import DataError
 from distclust.methods import METHODS, method_class
 from distclust.methods.base import EnsembleClusterer, revived
-from distclust.parameters import declared, plain_value
+from distclust.parameters import check, declared, plain_value
 
 _FORMAT = 3
 _MANIFEST = "model.json"
@@ -60,26 +64,95 @@ def load_model(folder: str | Path) -> EnsembleClusterer:
     """
     path = Path(folder)
     try:
-        found = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))
-        if found["format"] != _FORMAT or found["method"] not in METHODS:
-            raise DataError(f"{path} holds a model of format {found['format']!r}, this version reads format {_FORMAT}.")
-        model = method_class(found["method"])(**{k: plain_value(v) for k, v in found["parameters"].items()})
-        model.names_ = np.array(found["names"], dtype=np.int64)
-        model.clusters_ = np.array(found["clusters"], dtype=np.int64)
-        model.calibration_ = Calibration(**found["calibration"] or {})
-        model.shape_ = tuple(found["shape"])
+        found = _read_manifest(path / _MANIFEST)
+        model = method_class(found.method)(**{k: plain_value(v) for k, v in found.parameters.items()})
+        model.names_ = np.array(found.names, dtype=np.int64)
+        model.clusters_ = np.array(found.clusters, dtype=np.int64)
+        model.calibration_ = Calibration(**found.calibration.model_dump()) if found.calibration else Calibration()
+        model.shape_ = tuple(found.shape)
         model.n_features_in_ = model.shape_[0]
         model.members_ = [
-            revived(model.member(model.shape_, index), unpack((path / _member_file(index)).read_bytes()))
-            if there
-            else None
-            for index, there in enumerate(found["members"])
+            revived(model.member(model.shape_, index), _state(path / _member_file(index))) if there else None
+            for index, there in enumerate(found.members)
         ]
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError) as error:
-        if isinstance(error, DataError):
-            raise
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError, MemoryError) as error:
         raise DataError(f"{path} holds no model that can be read ({error}); give a folder that was saved.") from error
     return model
+
+
+class _Calibration(BaseModel):
+    """What model.json holds of `calibration.Calibration`."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+
+    temperature: float = Field(gt=0)
+    n_points: int = Field(ge=1)
+    uncalibrated: float
+    calibrated: float
+    observed: float
+
+
+class _Manifest(BaseModel):
+    """What model.json holds."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    format: Literal[3]
+    distclust: str
+    method: str
+    parameters: dict[str, Any]
+    shape: list[Annotated[int, Field(ge=1)]] = Field(min_length=1, max_length=3)
+    names: list[list[int]]  # (M, K)
+    clusters: list[int]
+    calibration: _Calibration | None
+    members: list[bool]  # (M,)
+
+
+def _read_manifest(path: Path) -> _Manifest:
+    """Return what a manifest holds, if its parts fit one another.
+
+    Raises:
+        ValueError: they do not, or it cannot be read.
+    """
+    found = json.loads(path.read_text(encoding="utf-8"))
+    if isinstance(found, dict) and found.get("format") != _FORMAT:
+        raise ValueError(f"it is of format {found.get('format')!r}, this version reads format {_FORMAT}")
+    try:
+        known = _Manifest.model_validate(found)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "it"
+        raise ValueError(f"{_MANIFEST}, {place}: {first['msg'][0].lower()}{first['msg'][1:]}") from error
+    values = check(method_class(known.method), known.parameters)
+    clusters = set(range(values["n_clusters"]))
+    if not {len(known.names), len(known.members)} == {values["n_members"]}:
+        raise ValueError(f"it does not have {values['n_members']} members")
+    for row in known.names:
+        if set(row) not in (clusters, {-1}) or len(row) != len(clusters):
+            raise ValueError(f"the clusters of a member are called {row}")
+    if known.clusters != sorted(clusters & set(known.clusters)):
+        raise ValueError(f"its clusters are {known.clusters}")
+    return known
+
+
+def _state(path: Path) -> State:
+    """Return a member's state.
+
+    Raises:
+        ValueError: a number in it is not finite.
+    """
+    state = unpack(path.read_bytes())
+    if not all(part.isfinite().all() for part in _tensors(state)):
+        raise ValueError(f"{path.name} has numbers that are not finite")
+    return state
+
+
+def _tensors(state: Any) -> Iterator[torch.Tensor]:
+    if isinstance(state, torch.Tensor):
+        yield state
+    elif isinstance(state, dict | list | tuple):
+        for part in state.values() if isinstance(state, dict) else state:
+            yield from _tensors(part)
 
 
 def _manifest(model: EnsembleClusterer) -> dict[str, Any]:

@@ -296,7 +296,7 @@ def _of_size(found: Mapping[str, Any], name: Any, path: Path) -> list[Mapping[st
     sizes = _section(found, "size", path)
     if name is None:
         return [_section(sizes, "full", path)] if "full" in sizes else []
-    if name not in sizes:
+    if not isinstance(name, str) or name not in sizes:
         raise UnknownNameError("size", name, sizes, f"Sizes are the keys under `size:` in {path}.")
     return [_section(sizes, name, path)]
 
