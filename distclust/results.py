@@ -10,7 +10,7 @@ import shutil
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, ClassVar, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -25,8 +25,6 @@ from distclust.seeding import generator
 
 _SPEC, _ROUNDS, _LABELS, _METRICS = "spec.yaml", "rounds.jsonl", "labels.parquet", "metrics.json"
 _LAST = "last-round.safetensors"
-_OF_A_ROUND = {"round", "seconds", "voters", "remarks", "members"}
-_OF_A_ROUND |= {"agreed", "agreement", "stability", "effective_clusters"}
 _RELIABILITY_POINTS = 2_000
 _SILHOUETTE_POINTS = 2_000
 
@@ -47,6 +45,8 @@ class Record:
     Args:
         where: folder, or URI that pyarrow's filesystems reach.
     """
+
+    of_a_round: ClassVar[set[str]] = {"round", "seconds"}  # what a line of rounds.jsonl holds at least
 
     def __init__(self, where: str | Path) -> None:
         self.where = located(where)
@@ -82,7 +82,7 @@ class Record:
         try:
             found = [json.loads(line) for line in (self.read(_ROUNDS) or b"").splitlines()]
             for line in found:
-                _has(line, _OF_A_ROUND)
+                _has(line, self.of_a_round)
         except (ValueError, TypeError) as error:
             raise RunFolderError(f"{_ROUNDS} in {self.where} cannot be read ({error}); put it back.") from error
         return found
@@ -138,6 +138,10 @@ class RunFolder(Record):
     Args:
         path: of the folder.
     """
+
+    of_a_round: ClassVar[set[str]] = Record.of_a_round | {
+        *("voters", "remarks", "members", "agreed", "agreement", "stability", "effective_clusters")
+    }
 
     def __init__(self, path: str | Path) -> None:
         super().__init__(path)

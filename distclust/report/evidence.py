@@ -118,7 +118,8 @@ def gathered(folder: RunFolder, data: Dataset | None = None) -> Evidence:
         found = measured(last, data, n_clusters)
     latents = None
     try:
-        latents = _latents(folder, data, points_to_look_at(labelled.labels, n_clusters, _seed(spec)))
+        votes = [member["status"] == "voting" for member in rounds[-1]["members"]]
+        latents = _latents(folder, votes, data, points_to_look_at(labelled.labels, n_clusters, _seed(spec)))
     except (DistclustError, OSError) as error:
         missing["latents"] = str(error)
     return Evidence(
@@ -172,7 +173,7 @@ def _n_clusters(spec: Spec, labelled: Labelled, data: Dataset | None) -> int:
     return known or int(max(labelled.labels.max(), labelled.aligned.max())) + 1
 
 
-def _latents(folder: RunFolder, data: Dataset | None, rows: Labels) -> Latents:
+def _latents(folder: RunFolder, votes: Sequence[bool], data: Dataset | None, rows: Labels) -> Latents:
     """Return what the first member that has a vote, or else the first that is there, makes of some points.
 
     Raises:
@@ -189,7 +190,6 @@ def _latents(folder: RunFolder, data: Dataset | None, rows: Labels) -> Latents:
     model = load_model(folder.path / "model")
     if data.x.shape[1:] != model.shape_:
         raise DataError(f"the model is of points of shape {model.shape_}, and {data.name} has {data.x.shape[1:]} now.")
-    votes = [line["status"] == "voting" for line in folder.rounds()[-1]["members"]]
     there = [m for m, member in enumerate(model.members_) if member is not None]
     index = max(there, key=lambda m: (votes[m], -m))
     member: Any = model.members_[index]
