@@ -124,9 +124,10 @@ def _say(columns: dict[str, Array], model: EnsembleClusterer, target: Path) -> N
     if not labelled.any():
         print(f"{len(labels):,} points, none labelled: no member of the model has a say")
     else:
+        where = f"in {len(sizes)} clusters of {min(sizes):,} to {max(sizes):,} points"
         print(
-            f"{labelled.sum():,} of {len(labels):,} points labelled, in {len(sizes)} clusters of "
-            f"{min(sizes):,} to {max(sizes):,} points; on average {agreement[labelled].mean():.1%} of the "
-            f"members stand behind a label"
+            f"{labelled.sum():,} of {len(labels):,} points labelled, "
+            f"{where if len(sizes) > 1 else f'all in cluster {labels.max()}'}; on average "
+            f"{agreement[labelled].mean():.1%} of the members stand behind a label"
         )
     print(f"labels: {target}")

@@ -45,6 +45,12 @@ def test_coverage_leaves_points_out(blobs, capsys, tmp_path):
     assert "100 of 200 points labelled" in capsys.readouterr().out
 
 
+def test_a_single_cluster_is_named(here, blobs, capsys, tmp_path):
+    np.save(tmp_path / "one.npy", blobs[0][here[1].labels_ == 2])
+    assert main(["predict", "kept", str(tmp_path / "one.npy"), "--out", str(tmp_path / "found.parquet")]) == 0
+    assert "100 of 100 points labelled, all in cluster 2; on average" in capsys.readouterr().out
+
+
 def test_names_lead_back_and_remarks_are_said(blobs, capsys, tmp_path):
     table = pd.DataFrame(blobs[0], columns=list("abcdefgh"))
     table.insert(0, "id", [f"customer {i}" for i in range(300)])
