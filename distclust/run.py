@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -166,9 +167,10 @@ def _with_n_clusters(spec: Spec, data: Dataset) -> tuple[Spec, Dataset]:
     if "n_clusters" in spec.parameters or data.n_clusters is not None:
         return spec, data
     first = declared(method_class(spec.method))["n_clusters"].default
+    options = [f"dataset.{name}={value}" for name, value in spec.dataset_options.items()]
     remark = (
         f"n_clusters was not given: {first} clusters are a start, not a finding. To look for a number: "
-        f"python -m distclust.run sweep tune_configs/choose_k.yaml dataset={spec.dataset}"
+        f"python -m distclust.run sweep tune_configs/choose_k.yaml {shlex.join([f'dataset={spec.dataset}', *options])}"
     )
     given = {**spec.parameters, "n_clusters": first}
     return replace(spec, parameters=given), replace(data, remarks=(*data.remarks, remark))

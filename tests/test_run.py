@@ -80,10 +80,10 @@ def test_a_run_that_ends_early_says_so_and_a_member_that_abstains_is_named(tmp_p
 def test_a_run_without_a_number_of_clusters_begins_with_ten_and_says_so(tmp_path, capsys):
     np.save(tmp_path / "mine.npy", np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32))
     words = ["combination", f"dataset={tmp_path}/mine.npy", "pool.kind=local", "n_epochs=2", "n_rounds=1"]
-    assert main([*words, "--out", str(tmp_path / "r")]) == 0
+    assert main([*words, "dataset.n_samples=40", "--out", str(tmp_path / "r")]) == 0
     out = capsys.readouterr().out
     assert "n_clusters was not given: 10 clusters are a start, not a finding." in out
-    assert f"sweep tune_configs/choose_k.yaml dataset={tmp_path}/mine.npy" in out
+    assert f"sweep tune_configs/choose_k.yaml dataset={tmp_path}/mine.npy dataset.n_samples=40" in out
     assert yaml.safe_load((tmp_path / "r" / "spec.yaml").read_text())["n_clusters"] == 10
 
 
