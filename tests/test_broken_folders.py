@@ -373,3 +373,41 @@ def test_no_code_of_a_run_or_its_model_runs(words, here, capsys):
     assert "Traceback" not in capsys.readouterr().err
     pickle.loads(pickle.dumps(trap))
     assert trap.path.exists()  # the trap is one
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["report", "run"],
+        ["predict", "run", "new.npy", "--out", "found.parquet"],
+        ["combination", "dataset=new.npy", "n_clusters=3", "n_epochs=1", "n_rounds=1", "pool.kind=local", "--out", "o"],
+        ["--resume", "interrupted"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_full_disk_is_one_message_and_leaves_nothing_half_written(words, here, capsys, monkeypatch):
+    np.save(here / "new.npy", X)
+    before = content(Path())
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("distclust.distributed.checkpoint.os.fsync", full)
+    assert main(words) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("distclust: cannot write")
+    assert "No space left on device" in err
+    assert err.count("distclust: ") == 1
+    assert content(Path()) == before
+
+
+def test_a_model_is_not_half_saved_on_a_full_disk(here, monkeypatch):
+    model = load_model("run/model")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("distclust.methods.saved.os.replace", full)
+    with pytest.raises(InputError, match="No space left"):
+        model.save("kept")
+    assert sorted(path.name for path in here.iterdir()) == ["interrupted", "run"]
