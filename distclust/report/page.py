@@ -49,9 +49,9 @@ _LOST = (
     "restarts (pool.retries=10). The same command trains all members again."
 )
 _MEANS = {
-    "collapsed": "It put nearly all points into one cluster. That says nothing of the data, so it has no vote.",
-    "abstained": "It could not divide the points into so many clusters, so it has no vote.",
-    "lost": "It failed, or its process died, and it could not be started again; the others went on without it.",
+    "collapsed": "Nearly all points went into one cluster. That says nothing of the data, so it counts for no vote.",
+    "abstained": "The points could not be divided into so many clusters, so there was nothing to vote with.",
+    "lost": "Training failed, or its process died, and could not be started again; the others went on.",
 }
 
 
