@@ -295,9 +295,12 @@ def test_the_calibration_is_told_without_labels(tmp_path):
     assert "give their cluster 26.0% on average, while a member that is left out says the same in 85.0%" in text
 
 
-def test_where_all_agree_nothing_is_drawn_of_it(tmp_path):
+@pytest.mark.parametrize("with_classes", [True, False])
+def test_where_all_agree_nothing_is_drawn_of_it(tmp_path, with_classes):
     x, y = points("vectors", 60, 3)
-    text = Parsed(page.page(gathered(stored(tmp_path, x, noisy(y, 3, 3, wrong=0))))).text
+    folder = stored(tmp_path, x, noisy(y, 3, 3, wrong=0), y=y if with_classes else None)
+    text = Parsed(page.page(gathered(folder))).text
+    assert "points kept" not in text
     assert "All voters agree on every point" in text
 
 

@@ -23,7 +23,7 @@ from distclust.consensus import align, vote
 from distclust.contracts import Agreement, Array, Labels, Member, MemberOutput, Pool, Round, State
 from distclust.data.arrays import check_x
 from distclust.distributed.driver import rounds
-from distclust.distributed.pool import LocalPool
+from distclust.distributed.pool import LocalPool, threads
 from distclust.errors import DataError, ParameterError, RunError
 from distclust.metrics import effective_clusters, stability
 from distclust.parameters import check, declared
@@ -286,7 +286,9 @@ class EnsembleClusterer(ClusterMixin, ClassNamePrefixFeaturesOutMixin, Transform
     def _calibration(self, x: Array) -> Calibration:
         """Return the temperature of `predict_proba`, fitted to some of the points."""
         rows = np.sort(generator(self.random_state, "points of the calibration").permutation(len(x))[:_CALIBRATED])
-        with contextlib.suppress(RunError):  # selective pseudo-labels that ended before their classifiers saw a target
+        # one thread, so that the numbers are the same on any number of CPUs; selective pseudo-labels that ended before
+        # their classifiers saw a target have no posteriors
+        with threads(1), contextlib.suppress(RunError):
             return calibrate(self._posteriors(x[rows]))
         return Calibration()
 

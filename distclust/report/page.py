@@ -17,7 +17,7 @@ from distclust.report.embeddings import chosen_points, flat
 from distclust.report.evidence import Evidence, Latents, gathered
 from distclust.report.pictures import NARROW, Chart, Cloud, Curve, Graded, clouds, graded, panels
 from distclust.report.thumbnails import AS_THEY_ARE, MOST_LINES
-from distclust.report.truth import Coverage, covered, truth
+from distclust.report.truth import Coverage, Truth, covered, truth
 from distclust.results import RunFolder
 
 REPORT = "report.html"
@@ -112,7 +112,7 @@ def page(evidence: Evidence) -> str:
             "empty": sorted(set(range(e.n_clusters)) - {card.cluster for card in clusters}),
             "note": note_on_points(e),
             "feature_table": feature_table,
-            "coverage": known.classes.coverage if known and known.classes else _coverage(e),
+            "coverage": _coverage(e, known),
             "calibrated": calibrated(e),
             "map": _map(e),
             "members": members(e),
@@ -384,11 +384,17 @@ def _of_rows(latents: Latents, rows: Labels) -> Any:
     return latents.values[np.searchsorted(latents.rows, rows)]
 
 
-def _coverage(e: Evidence) -> Coverage | None:
-    """Return mean agreement by coverage; None with fewer than two voters, or where they agree on every point."""
+def _coverage(e: Evidence, known: Truth | None) -> Coverage | None:
+    """Return accuracy by coverage, or mean agreement where no class is known.
+
+    Returns:
+        None with fewer than two voters, or where they agree on every point.
+    """
     share = e.labelled.share
     if e.voters < 2 or (share == 1).all():
         return None
+    if known and known.classes:
+        return known.classes.coverage
     return covered(metrics.coverage_curve(share, share), "mean agreement")
 
 
