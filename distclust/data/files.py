@@ -19,6 +19,7 @@ from distclust.errors import DataError, ParameterError
 SUFFIXES = (".npy", ".npz")
 PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".joblib", ".ckpt")
 MAGIC = b"\x93NUMPY"  # first bytes of a .npy file
+LFS_MAGIC = b"version https://git-lfs.github.com/spec/"  # first bytes of a Git LFS pointer
 NDIM = {"images": (3, 4), "windows": (3,), "vectors": (2,)}
 
 
@@ -43,6 +44,30 @@ def data_folder(data_dir: str | os.PathLike[str] | None) -> Path:
 def expanded(path: str | os.PathLike[str]) -> Path:
     """Return a path with "~" filled in where that is possible."""
     return Path(os.path.expanduser(os.fsdecode(path)))
+
+
+def lfs_pointer(path: Path) -> bool:
+    """Return whether a file is a Git LFS pointer: a few lines of text in place of content that was never fetched.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with path.open("rb") as file:
+        return file.read(len(LFS_MAGIC)) == LFS_MAGIC
+
+
+def check_fetched(path: Path) -> None:
+    """Refuse a Git LFS pointer.
+
+    Raises:
+        DataError: the file is one.
+        OSError: the file cannot be read.
+    """
+    if lfs_pointer(path):
+        raise DataError(
+            f"{path} is a Git LFS pointer: its content was never downloaded. Fetch it with `git lfs pull` in its "
+            "repository."
+        )
 
 
 def read_points(path: Path, options: Options) -> Points:
@@ -111,12 +136,15 @@ def read_arrays(path: Path) -> Mapping[str, Array]:
         risk = " Such files can run code when they are read, and are never loaded." if pickle else ""
         raise DataError(f"{path} is of a type that is not read: {path.suffix or 'no suffix'}.{risk} {cure}")
     try:
+        check_fetched(path)
         with path.open("rb") as file:  # opened here: numpy leaves a bad archive open
             if file.read(len(MAGIC)) == MAGIC:
                 return {"x": np.load(path, mmap_mode="r", allow_pickle=False)}
             file.seek(0)
             with np.load(file, allow_pickle=False) as archive:
                 arrays = {name: archive[name] for name in archive.files}
+    except DataError:
+        raise
     except Exception as error:  # numpy, zipfile and zlib each have errors of their own for a bad file
         raise DataError(
             f"{path} cannot be read ({error}). It is corrupt, empty, or holds pickled objects, which are never loaded. "
