@@ -235,7 +235,7 @@ def test_bad_files(tmp_path: Path, write: Any, suffix: str) -> None:
 def test_a_git_lfs_pointer_is_named(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"x{suffix}"
     path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12345\n")
-    with pytest.raises(DataError, match="Git LFS pointer.*git lfs pull"):
+    with pytest.raises(DataError, match=r"Git LFS pointer.*git lfs pull"):
         load(path)
 
 
