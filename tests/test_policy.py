@@ -26,6 +26,7 @@ FLOORS = {
     "consensus": 1,
     "calibration": 1,
     "metrics": 1,
+    "separation": 1,
     "distributed": 2,
     "methods": 3,
     "spec": 4,
