@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from distclust.contracts import Dataset
 from distclust.data import options as o
 from distclust.data.builtin import blobs, digits, moons
+from distclust.data.features import read_features
 from distclust.data.files import SUFFIXES as ARRAYS
 from distclust.data.files import expanded, read_points
 from distclust.data.image_folder import read_image_folder
@@ -20,7 +21,6 @@ from distclust.data.recordings import read_recordings
 from distclust.data.reference import reference_of
 from distclust.data.standard import STANDARD, plain, standard
 from distclust.data.tables import SUFFIXES as TABLES
-from distclust.data.tables import read_features
 from distclust.data.timeseries import N_SUBJECTS, realdisp
 from distclust.data.torch_datasets import is_torch_dataset, read_torch_dataset
 from distclust.errors import DataError, UnknownNameError
@@ -77,6 +77,8 @@ _TABLE = {
     "id_column": o.column(),
     "label_column": o.column(),
     "missing": o.one_of("refuse", "refuse", "drop", "mean"),
+    "categories": o.one_of("refuse", "refuse", "one-hot", "ordinal"),
+    **o.READING,
 }
 _RECORDINGS = {
     **_COMMON,
@@ -90,6 +92,7 @@ _RECORDINGS = {
     "exclude": o.columns(),
     "label_column": o.column(),
     "missing": o.one_of("refuse", "refuse", "drop"),
+    **o.READING,
 }
 _TORCH = {
     **_COMMON,

@@ -14,6 +14,7 @@ from distclust.data.imbalance import FREQUENCIES
 from distclust.errors import ParameterError, unknown_name
 
 Options = dict[str, Any]
+SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "\\t": "\t", "pipe": "|", "space": " "}
 
 
 @dataclass(frozen=True)
@@ -88,8 +89,43 @@ def columns() -> Option:
     return Option(None, "the name of a column, different names in a list or tuple, or None", allows)
 
 
-def switch(default: bool) -> Option:
-    """Return an option that takes True or False."""
+def separator() -> Option:
+    """Return an option that takes a character that separates cells, or its name, or None."""
+
+    def allows(value: object) -> bool:
+        return value is None or (
+            isinstance(value, str) and (value in SEPARATORS or (len(value) == 1 and value not in '"\n\r'))
+        )
+
+    return Option(None, f"a single character, {', '.join(map(repr, SEPARATORS))}, or None", allows)
+
+
+def encoding() -> Option:
+    """Return an option that takes the name of an encoding that Python knows, or None."""
+
+    def allows(value: object) -> bool:
+        try:
+            return value is None or (isinstance(value, str) and b"".decode(value) == "")
+        except (LookupError, ValueError):
+            return False
+
+    return Option(None, "an encoding that Python knows, such as 'cp1252' or 'utf-16', or None", allows)
+
+
+def markers() -> Option:
+    """Return an option that takes one or several texts or numbers, or None."""
+
+    def allows(value: object) -> bool:
+        several = value if isinstance(value, (list, tuple)) else [value]
+        return all(isinstance(item, (str, Real)) and not _is_bool(item) for item in several) or value is None
+
+    return Option(None, "a text or a number, several of them in a list or tuple, or None", allows)
+
+
+def switch(default: bool | None) -> Option:
+    """Return an option that takes True or False, or None where that is its default."""
+    if default is None:
+        return Option(None, "True, False or None", lambda value: value is None or _is_bool(value))
     return Option(default, "True or False", _is_bool)
 
 
@@ -123,6 +159,11 @@ def path() -> Option:
     return Option(None, "a path or None", allows)
 
 
+def give(name: str, value: object = ...) -> str:
+    """Return an option as it is written, for a message."""
+    return f"{name}=" if value is ... else f"{name}={value!r}"
+
+
 def _is_bool(value: object) -> bool:
     return isinstance(value, (bool, np.bool_))
 
@@ -140,6 +181,14 @@ IMBALANCE = one_of(None, *FREQUENCIES, None)
 SUBSET = Option(None, "an integer of at least 1, or None", lambda value: value is None or _is_integer(value, 1))
 REFERENCE = one_of(None, "gaussian", "uniform", "shuffled", None)
 SPLIT = one_of("all", "all", "train", "test")
+READING = {  # how a csv file is written
+    "header": switch(None),
+    "encoding": encoding(),
+    "decimal": one_of(".", ".", ","),
+    "thousands": one_of(None, ",", ".", " ", "'", None),
+    "separator": separator(),
+    "missing_values": markers(),
+}
 NO_SPLIT = Option("all", "'all', as this data has no split", lambda value: isinstance(value, str) and value == "all")
 
 

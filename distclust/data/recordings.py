@@ -16,7 +16,7 @@ from distclust.data.arrays import class_indices
 from distclust.data.image_folder import files_below, readable
 from distclust.data.options import Options
 from distclust.data.points import Points, Rows
-from distclust.data.tables import Table, check_missing, feature_columns, numbers, read_table
+from distclust.data.tables import Table, check_missing, class_names, feature_columns, numbers, read_table
 from distclust.data.timeseries import window_labels, window_starts, windows
 from distclust.errors import DataError, ParameterError
 
@@ -69,7 +69,7 @@ def read_recordings(path: Path, options: Options) -> Points:
     remarks: list[str] = []
     channels: tuple[str, ...] = ()
     for name, file in _files(path):
-        table = read_table(file)
+        table = read_table(file, options)
         names, recordings = _recordings(table, name, options)
         if channels and names != channels:
             raise DataError(
@@ -155,11 +155,11 @@ def _recordings(table: Table, name: str, options: Options) -> tuple[tuple[str, .
     if np.isnan(values).any():
         check_missing(table, values, channels, options["missing"], "drop")
     times = None if time is None else seconds(table[time], f"{table.path}: time_column {str(time)!r}")
-    classes = None if label is None else np.asarray(table[label].to_pylist(), dtype=object)
+    classes = None if label is None else class_names(table, label)
     whole = Piece(name, values, np.arange(len(table)), times, classes)
     if recording is None:
         return channels, [whole]
-    of = np.asarray(table[recording].to_pylist(), dtype=object)
+    of = np.asarray(table.texts(recording), dtype=object)
     ids = list(dict.fromkeys(of))
     if None in ids:
         raise DataError(

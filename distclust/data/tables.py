@@ -1,13 +1,11 @@
-"""Tables of features, csv and parquet: which columns are features, and which values are numbers."""
+"""Tables, csv and parquet: their columns, which of them are features, and which values are numbers."""
 
 from __future__ import annotations
 
-import csv
-import itertools
-import warnings
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +14,37 @@ import numpy.typing as npt
 
 from distclust.contracts import Array, Labels
 from distclust.data.arrays import class_indices
-from distclust.data.options import Options
-from distclust.data.points import Points, check_fits
-from distclust.errors import DataError, ParameterError, unknown_name
+from distclust.data.categories import encoded, is_text, levels
+from distclust.data.delimited import MISSING, SIGNS, listed, number, read_cells, typed
+from distclust.data.files import check_no_pointer
+from distclust.data.options import READING, Options, give
+from distclust.data.points import check_fits
+from distclust.errors import DataError, InputError, ParameterError, unknown_name
 
 SUFFIXES = (".csv", ".tsv", ".parquet")
-ROW_NAMES = ("", "id", "index", "__index_level_0__")  # of a column that names the rows, as pandas writes it
-_SEPARATORS = ",;\t"
 _SHOWN = 5
+_MOST_CATEGORIES = 1000
+_FEW_ROWS = 20  # in which every category may be another
+_WRITTEN = {  # decimal sign and what groups thousands -> what to do
+    (
+        ".",
+        ",",
+    ): f"Commas between thousands are read with {give('thousands', ',')}, decimal commas with {give('decimal', ',')}.",
+    (",", None): f"A decimal comma is read with {give('decimal', ',')}.",
+    (
+        ",",
+        ".",
+    ): f"A decimal comma and points between thousands are read with {give('decimal', ',')} {give('thousands', '.')}.",
+    (".", " "): f"Spaces between thousands are read with {give('thousands', ' ')}.",
+    (
+        ",",
+        " ",
+    ): f"A decimal comma and spaces between thousands are read with {give('decimal', ',')} {give('thousands', ' ')}.",
+    (".", "'"): f"Thousands are read with {give('thousands', chr(39))}.",
+    (".", None): f"A decimal point is read with {give('decimal', '.')}.",
+}
+_UNITS = re.compile(r"[%‰$€£¥°\s]+")
+_DATE = re.compile(r"(\d{4}[-/]\d{1,2}[-/]\d{1,2}|\d{1,2}[-./]\d{1,2}[-./]\d{2,4})([T ]\d.*)?")
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,11 +54,17 @@ class Table:
     Args:
         path: of its file.
         columns: name -> pyarrow.ChunkedArray, all of one length.
+        written: name -> the cells of a csv file as they are written, "" where they are empty.
+        has_header: whether the columns' names stand in the file.
+        options: those of `READING` that it was read with.
         remarks: what is to be said of how it was read, a sentence each.
     """
 
     path: Path
     columns: Mapping[str, Any]
+    written: Mapping[str, Any] = field(default_factory=dict)
+    has_header: bool = True
+    options: Options = field(default_factory=lambda: {name: option.default for name, option in READING.items()})
     remarks: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -53,66 +80,38 @@ class Table:
             raise ParameterError([f"{self.path}: {unknown_name('column', str(name), self.columns)}"])
         return self.columns[str(name)]
 
+    def texts(self, name: str | int) -> list[str | None]:
+        """Return the values of a column as texts, those of a csv file as they are written, None where one is missing.
 
-def read_features(path: Path, options: Options) -> Points:
-    """Return the rows of a table as points (N, D) float32, as `load` describes them.
-
-    Args:
-        path: a .csv, .tsv or .parquet file.
-        options: columns, exclude, id_column, label_column and missing.
-
-    Raises:
-        DataError: the file, or what is in it, cannot be used.
-        ParameterError: a column that was named is not there.
-    """
-    table = read_table(path)
-    ids = options["id_column"]
-    remarks = list(table.remarks)
-    if ids is None and (ids := _row_names(table, options)) is not None:
-        called = f"column {ids!r}" if ids else "the column without a name"
-        remarks.append(f"{called} is taken as the points' names, not as a feature (dataset.id_column)")
-    names = feature_columns(table, options["columns"], options["exclude"], (ids, options["label_column"]))
-    if repeated := [name for name in names if name.lower() in ROW_NAMES and name not in _listed(options["columns"])]:
-        remarks.append(
-            f"column {repeated[0]!r} is a feature, as it does not name every row differently (dataset.exclude)"
-        )
-    x, feature_names = numbers(table, names)
-    y, n_clusters = (None, None) if options["label_column"] is None else classes(table, options["label_column"])
-    points = None if ids is None else row_names(table, ids)
-    whole = np.isnan(x).sum(axis=1) == 0
-    if not whole.all():
-        check_missing(table, x, feature_names, options["missing"], "drop", "mean")
-        remarks.append(_filled_or_dropped(whole, options["missing"]))
-        if options["missing"] == "mean":
-            x = np.where(np.isnan(x), np.nanmean(x, axis=0, dtype=np.float64).astype(np.float32), x)
-        else:
-            points = points or tuple(map(str, range(len(x))))
-            points = tuple(itertools.compress(points, whole))
-            x, y = x[whole], None if y is None else y[whole]
-    return Points(x, y, n_clusters, names=points, feature_names=feature_names, remarks=tuple(remarks))
+        Raises:
+            ParameterError: there is none of this name.
+        """
+        if str(name) in self.written:
+            return [cell or None for cell in self.written[str(name)].to_pylist()]
+        return [None if value is None else str(value) for value in self[name].to_pylist()]
 
 
-def read_table(path: Path) -> Table:
+def read_table(path: Path, options: Options) -> Table:
     """Return a table.
 
     Args:
-        path: a .parquet file; or a .csv or .tsv file in UTF-8, whose cells are separated by what its first line has
-            most of, commas, semicolons or tabs, and whose first line holds the columns' names unless all of its cells
-            are numbers; then columns are called "0", "1", ...
+        path: a .csv, .tsv or .parquet file.
+        options: those of `READING`, as `load` describes them; others are not looked at.
 
     Raises:
         DataError: the file cannot be read, has no rows or columns, or two columns of one name.
+        ParameterError: options for csv with a parquet file.
     """
     if not path.is_file():
         what = "is no file" if path.exists() else "does not exist"
         raise DataError(f"{path} {what}. Give a .csv, .tsv or .parquet file.")
+    check_no_pointer(path)
+    options = {name: options[name] for name in READING}
     try:
-        table = _read_parquet(path) if path.suffix.lower() == ".parquet" else _read_csv(path)
-    except DataError:
+        table = _read_parquet(path, options) if path.suffix.lower() == ".parquet" else _read_csv(path, options)
+    except InputError:
         raise
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is no text in UTF-8 ({error}). Save it as csv in UTF-8.") from error
-    except Exception as error:  # pandas and pyarrow have errors of their own for a bad file
+    except Exception as error:  # pyarrow has errors of its own for a bad file
         told = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"{path} cannot be read as a table ({told}). Correct it, or write it anew.") from error
     if not table.columns or not len(table):
@@ -125,6 +124,7 @@ def feature_columns(
     columns: str | Sequence[str] | None,
     exclude: str | Sequence[str] | None,
     others: Iterable[str | None],
+    categories: str = "refuse",
 ) -> list[str]:
     """Return the names of the columns that are features.
 
@@ -133,12 +133,13 @@ def feature_columns(
         columns: those asked for; None = all.
         exclude: those left out.
         others: those that are something else, None for nothing.
+        categories: "refuse" columns of texts and categories, or what they become, "one-hot" or "ordinal".
 
     Raises:
         ParameterError: a name is not there, or stands for two things.
         DataError: no column is left, or one of them holds no numbers.
     """
-    asked, excluded = _listed(columns), set(_listed(exclude))
+    asked, excluded = named(columns), set(named(exclude))
     taken = {str(other) for other in others if other is not None}
     for name in [*asked, *excluded, *taken]:
         table[name]
@@ -149,35 +150,33 @@ def feature_columns(
     names = asked or [name for name in table.columns if name not in taken | excluded]
     if not names:
         raise DataError(f"{table.path}: no column is left to be a feature. Name those that are with columns=.")
-    wrong = {name: kind for name in names if (kind := _no_number(table[name]))}
+    wrong = {name: why for name in names if (why := _no_number(table, name, categories))}
     if wrong:
-        told = ", ".join(f"{name!r} ({kind})" for name, kind in list(wrong.items())[:_SHOWN])
-        more = f" and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
-        raise DataError(
-            f"{table.path}: columns that do not hold numbers: {told}{more}. Leave them out with exclude=, name those "
-            "to use with columns=, name the points by one with id_column=, or turn them into numbers."
-        )
+        raise DataError(f"{table.path}: columns that do not hold numbers: {_told(wrong, categories)}")
     return names
 
 
-def numbers(table: Table, names: Sequence[str]) -> tuple[npt.NDArray[np.float32], tuple[str, ...]]:
+def numbers(
+    table: Table, names: Sequence[str], categories: str = "refuse"
+) -> tuple[npt.NDArray[np.float32], tuple[str, ...]]:
     """Return columns as (N, D) float32, NaN where a value is missing, and the names of the D features.
 
-    A column of lists of one length, as embeddings are stored, gives a feature for every place, "name[0]", ...
+    A column of lists of one length, as embeddings are stored, gives a feature for every place, "name[0]", ...; one of
+    categories gives a feature for each, "name=category", or one in all, as `encoded` says.
 
     Raises:
         DataError: infinite values, values too large for float32, lists of different lengths.
     """
-    widths = {name: _width(table, name) for name in names}
+    widths = {name: _width(table, name, categories) for name in names}
     check_fits(4 * len(table) * sum(widths.values()))
     x = np.empty((len(table), sum(widths.values())), np.float32)
     features: list[str] = []
     infinite: dict[str, int] = {}
     for name, width in widths.items():
-        values = _values(table[name], width)  # (N, width) float64
+        values, called = _values(table[name], name, width, categories)  # (N, width) float64
         with np.errstate(over="ignore"):
             x[:, len(features) : len(features) + width] = values
-        features += [name] if not _is_list(table[name]) else [f"{name}[{place}]" for place in range(width)]
+        features += called
         if n := int(np.isinf(x[:, len(features) - width : len(features)]).sum()):
             infinite[name] = n
     if infinite:
@@ -195,14 +194,34 @@ def classes(table: Table, name: str) -> tuple[Labels, int | None]:
         ParameterError: there is no such column.
         DataError: it holds neither texts nor whole numbers.
     """
-    column = table[name]
-    known = np.asarray(column.is_valid())
+    values = class_names(table, name)
+    known = np.array([value is not None for value in values])
     y = np.full(len(table), -1, dtype=np.int64)
-    values = np.asarray(column.drop_null().to_pylist())
     if not known.any():
         return y, None
-    y[known], n_clusters = class_indices(values, int(known.sum()), f"{table.path}: column {str(name)!r}")
+    told = f"{table.path}: column {str(name)!r}"
+    y[known], n_clusters = class_indices(np.asarray(values[known].tolist()), int(known.sum()), told)
     return y, n_clusters
+
+
+def class_names(table: Table, name: str) -> npt.NDArray[np.object_]:
+    """Return what a column calls the class of each row, None where it names none.
+
+    Whole numbers are numbers, so that "1.0" and "1" are one class, unless some begin with a zero, as in "007". In a
+    column of other texts, every text is a class, "NA" and "None" too; in one of numbers, they stand for none.
+
+    Raises:
+        ParameterError: there is no such column.
+    """
+    column = table[name]
+    values = np.empty(len(table), dtype=object)
+    values[:] = column.to_pylist()
+    if str(name) not in table.written or is_text(column):
+        return values
+    texts = table.written[str(name)].to_pylist()
+    if any(re.fullmatch(r"0\d+", text) for text in texts):
+        values[:] = [None if value is None else text for value, text in zip(values, texts, strict=True)]
+    return values
 
 
 def row_names(table: Table, name: str) -> tuple[str, ...]:
@@ -212,12 +231,12 @@ def row_names(table: Table, name: str) -> tuple[str, ...]:
         ParameterError: there is no such column.
         DataError: some are missing, or stand twice.
     """
-    column = table[name]
-    if column.null_count:
+    texts = table.texts(name)
+    names = tuple(text for text in texts if text is not None)
+    if len(names) < len(texts):
         raise DataError(
-            f"{table.path}: id_column {str(name)!r} misses {column.null_count:,} values. Name another, or none."
+            f"{table.path}: id_column {str(name)!r} misses {len(texts) - len(names):,} values. Name another, or none."
         )
-    names = tuple(map(str, column.to_pylist()))
     value, n = Counter(names).most_common(1)[0]
     if n > 1:
         raise DataError(
@@ -241,13 +260,14 @@ def check_missing(table: Table, x: Array, names: Sequence[str], missing: str, *c
         DataError: something is missing and is refused, or nothing would be left.
     """
     counts = dict(zip(names, np.isnan(x).sum(axis=0).tolist(), strict=True))
+    signs = {name: f" (text, such as {sign!r})" for name in counts if (sign := _sign(table, name))}
     empty = [name for name, n in counts.items() if n == len(x)]
     if empty:
         raise DataError(f"{table.path}: columns without any value: {_few(empty)}. Leave them out with exclude=.")
     if missing == "refuse":
         told = " or ".join(f"missing={cure!r}" for cure in cures)
         raise DataError(
-            f"{table.path}: missing values: {_counted({n: c for n, c in counts.items() if c})}. Say what to do with "
+            f"{table.path}: missing values: {_counted({n: c for n, c in counts.items() if c}, signs)}. Say what to do with "
             f"them, with {told}, or leave these columns out with exclude=."
         )
     if missing == "drop" and np.isnan(x).any(axis=1).all():
@@ -256,51 +276,49 @@ def check_missing(table: Table, x: Array, names: Sequence[str], missing: str, *c
         )
 
 
-def _read_parquet(path: Path) -> Table:
+def _read_parquet(path: Path, options: Options) -> Table:
     import pyarrow.parquet as pq
 
+    for_csv = [name for name in READING if name != "missing_values" and options[name] != READING[name].default]
+    if for_csv:
+        raise ParameterError(
+            [f"{give(name, options[name])} is for csv, and {path} is not. Leave it out." for name in for_csv]
+        )
     with path.open("rb") as file:
         table = pq.ParquetFile(file).read()
     _check_names(path, table.column_names)
-    return Table(path, dict(zip(table.column_names, table.columns, strict=True)))
+    markers = listed(options["missing_values"])
+    columns = zip(table.column_names, (_without(column, markers) for column in table.columns), strict=True)
+    return Table(path, dict(columns), options=options)
 
 
-def _read_csv(path: Path) -> Table:
-    import pandas as pd
+def _read_csv(path: Path, options: Options) -> Table:
+    if options["thousands"] == options["decimal"]:
+        raise ParameterError([f"decimal and thousands are both {options['decimal']!r}. Give two different signs."])
+    cells = read_cells(path, options)
+    _check_names(path, cells.names)
+    markers = listed(options["missing_values"])
+    written = dict(zip(cells.names, cells.columns, strict=True))
+    columns = {name: _without(typed(column, options), markers) for name, column in written.items()}
+    return Table(path, columns, written, cells.has_header, options, cells.remarks)
+
+
+def _without(column: Any, markers: Sequence[Any]) -> Any:
+    """Return a column without the values that stand for missing ones, compared as texts, and numbers as numbers."""
     import pyarrow as pa
+    import pyarrow.compute as pc
 
-    separator, first = _first_line(path)
-    bare = all(map(_is_number, first))
-    names = [str(place) for place in range(len(first))] if bare else first
-    _check_names(path, names)
-    with warnings.catch_warnings(), path.open("rb") as file:
-        warnings.simplefilter("error", pd.errors.ParserWarning)  # of lines that have more cells than the first
-        frame = pd.read_csv(
-            file,
-            sep=separator,
-            header=None if bare else 0,
-            names=names,
-            index_col=False,
-            skipinitialspace=True,
-            low_memory=False,
-            dtype_backend="numpy_nullable",
-            encoding="utf-8-sig",
+    if is_text(column):
+        texts = column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+        return (
+            pc.if_else(pc.is_in(texts.cast(pa.string()), pa.array(list(map(str, markers)), pa.string())), None, column)
+            if markers
+            else column
         )
-    remark = "the first line holds numbers alone: it is a row, and columns are called 0, 1, ..."
-    columns = {name: pa.chunked_array([pa.array(frame[name], from_pandas=True)]) for name in names}
-    return Table(path, columns, (remark,) if bare else ())
-
-
-def _first_line(path: Path) -> tuple[str, list[str]]:
-    """Return what separates the cells of a csv file, and the cells of its first line that has some."""
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        line = next((line for line in file if line.strip()), "")
-        separator = "\t" if path.suffix.lower() == ".tsv" else max(_SEPARATORS, key=line.count)
-        file.seek(0)
-        cells = next((row for row in csv.reader(file, delimiter=separator) if any(map(str.strip, row))), [])
-    if not cells:
-        raise DataError(f"{path} is empty. Give a table with a line of names and rows of numbers.")
-    return separator, [cell.strip() for cell in cells]
+    own = [float(marker) for marker in markers if number().fullmatch(str(marker))]
+    if not own or not _is_numeric(column.type) or pa.types.is_null(column.type):
+        return column
+    return pc.if_else(pc.is_in(column.cast(pa.float64(), safe=False), pa.array(own)), None, column)
 
 
 def _check_names(path: Path, names: Sequence[str]) -> None:
@@ -309,36 +327,63 @@ def _check_names(path: Path, names: Sequence[str]) -> None:
         raise DataError(f"{path}: several columns are called {_few(twice)}. Give each column a name of its own.")
 
 
-def _row_names(table: Table, options: Options) -> str | None:
-    """Return the column that names the rows, where none was said to: the first called so that holds no two alike."""
-    named = {*_listed(options["columns"]), *_listed(options["exclude"]), *_listed(options["label_column"])}
-    for name, column in table.columns.items():
-        if name.lower() in ROW_NAMES and name not in named and _may_name(column):
-            return name
+def _no_number(table: Table, name: str, categories: str) -> tuple[str, str] | None:
+    """Return what a column holds in place of numbers, and what to do; None if it holds numbers or what becomes some."""
+    import pyarrow.types as pt
+
+    column = table[name]
+    kind = column.type
+    if _is_list(column):
+        return None if _is_numeric(kind.value_type) else (f"lists of {kind.value_type}", "")
+    if _is_numeric(kind):
+        return None
+    if not is_text(column):
+        return str(kind), ""
+    values = [] if pt.is_dictionary(kind) else column.drop_null().unique().to_pylist()
+    if values and (found := _recognized(values, table)):
+        return found
+    if values and categories == "refuse":
+        return f"text, such as {values[0]!r:.40}", ""
+    if categories == "refuse":
+        return "categories", ""
+    n = len(levels(column))
+    if n > _MOST_CATEGORIES or n == len(table) > _FEW_ROWS:
+        return f"{n:,} categories in {len(table):,} rows", ""
     return None
 
 
-def _may_name(column: Any) -> bool:
-    import pyarrow.types as pt
+def _recognized(values: Sequence[str], table: Table) -> tuple[str, str] | None:
+    """Return what texts are that are no categories, and what to do; None if they are nothing that is known."""
+    decimal, thousands = table.options["decimal"], table.options["thousands"]
+    odd = [value for value in values if not number(decimal, thousands).fullmatch(value)]
+    such = f"such as {(odd or values)[0]!r:.40}"
+    if all(map(_DATE.fullmatch, values)):
+        return f"dates, {such}", ""
+    for signs, options in _WRITTEN.items():
+        if table.written and signs != (decimal, thousands) and all(map(number(*signs).fullmatch, values)):
+            return f"text, {such}", options
+    if all(number(decimal, thousands).fullmatch(_UNITS.sub("", value)) for value in values):
+        return f"text, {such}", "Write numbers without units and signs."
+    if len(odd) <= len(values) / 2:
+        marker = give("missing_values", odd[0])
+        return (
+            f"text, {such}",
+            f"The other values are numbers: if {odd[0]!r:.40} means that one is missing, give {marker}.",
+        )
+    return None
 
-    kind = column.type
-    names = pt.is_integer(kind) or pt.is_string(kind) or pt.is_large_string(kind)
-    return names and not column.null_count and len(column.unique()) == len(column)
 
-
-def _no_number(column: Any) -> str:
-    """Return what a column holds in place of numbers, "" if it holds numbers, lists of them, or nothing."""
-    import pyarrow.types as pt
-
-    kind = column.type
-    if pt.is_list(kind) or pt.is_large_list(kind) or pt.is_fixed_size_list(kind):
-        return "" if _is_numeric(kind.value_type) else f"lists of {kind.value_type}"
-    if _is_numeric(kind):
-        return ""
-    if pt.is_string(kind) or pt.is_large_string(kind):
-        values = column.drop_null().to_pylist()
-        return f"text, such as {next((v for v in values if not _is_number(v)), values[0] if values else '')!r:.40}"
-    return "categories" if pt.is_dictionary(kind) else str(kind)
+def _told(wrong: Mapping[str, tuple[str, str]], categories: str) -> str:
+    """Return columns that do not hold numbers, and what to do with them."""
+    told = ", ".join(f"{name!r} ({kind})" for name, (kind, _) in list(wrong.items())[:_SHOWN])
+    more = f" and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
+    cures = dict.fromkeys(cure for _, cure in wrong.values() if cure)
+    others = f", make categories numbers with {give('categories', 'one-hot')} or {give('categories', 'ordinal')}"
+    return (
+        f"{told}{more}. {''.join(f'{cure} ' for cure in cures)}Leave them out with {give('exclude')}, name those to use "
+        f"with {give('columns')}, name the points by one with {give('id_column')}, or the true classes with "
+        f"{give('label_column')}{others if categories == 'refuse' else ''}."
+    )
 
 
 def _is_numeric(kind: Any) -> bool:
@@ -351,11 +396,11 @@ def _is_list(column: Any) -> bool:
     return hasattr(column.type, "value_type") and not hasattr(column.type, "index_type")
 
 
-def _width(table: Table, name: str) -> int:
+def _width(table: Table, name: str, categories: str) -> int:
     """Return how many features a column gives."""
     column = table[name]
     if not _is_list(column):
-        return 1
+        return len(encoded(column, categories)[1]) if is_text(column) and categories == "one-hot" else 1
     import pyarrow.compute as pc
 
     lengths = set(pc.list_value_length(column).drop_null().unique().to_pylist())
@@ -367,35 +412,32 @@ def _width(table: Table, name: str) -> int:
     return int(lengths.pop())
 
 
-def _values(column: Any, width: int) -> npt.NDArray[np.float64]:
-    """Return a column as (N, width) float64, NaN where a value is missing."""
+def _values(column: Any, name: str, width: int, categories: str) -> tuple[npt.NDArray[np.float64], list[str]]:
+    """Return a column as (N, width) float64, NaN where a value is missing, and what its features are called."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    if is_text(column):
+        values, stand_for = encoded(column, categories)
+        return values, [name] if categories == "ordinal" else [f"{name}={category}" for category in stand_for]
     flat = pc.list_flatten(column) if _is_list(column) else column
     if pa.types.is_boolean(flat.type):
         flat = flat.cast(pa.uint8())
     found = np.asarray(flat.cast(pa.float64(), safe=False).to_numpy(), dtype=np.float64)
-    return found.reshape(-1, width)
+    called = [f"{name}[{place}]" for place in range(width)] if _is_list(column) else [name]
+    return found.reshape(-1, width), called
 
 
-def _filled_or_dropped(whole: npt.NDArray[np.bool_], missing: str) -> str:
-    told = f"{int((~whole).sum()):,} of {len(whole):,} rows miss a value"
-    if missing == "mean":
-        return f"{told}, which becomes the mean of its column"
-    return f"{told} and are left out"
+def _sign(table: Table, name: str) -> str | None:
+    """Return a sign that stands for a missing value in a column of a csv file and could be something else."""
+    texts = table.written.get(name)
+    found = [] if texts is None else [sign for sign in SIGNS if sign in texts.unique().to_pylist()]
+    return next(iter(found), None)
 
 
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _listed(given: str | Sequence[str] | None) -> list[str]:
-    return [] if given is None else [str(name) for name in ([given] if isinstance(given, (str, int)) else given)]
+def named(given: str | int | Sequence[str | int] | None) -> list[str]:
+    """Return the names of an option that takes one or several columns, or None."""
+    return [str(name) for name in listed(given)]
 
 
 def _few(items: Sequence[object]) -> str:
@@ -403,6 +445,6 @@ def _few(items: Sequence[object]) -> str:
     return ", ".join(map(repr, items[:_SHOWN])) + more
 
 
-def _counted(counts: Mapping[str, int]) -> str:
-    told = [f"{n:,} in {name!r}" for name, n in list(counts.items())[:_SHOWN]]
+def _counted(counts: Mapping[str, int], notes: Mapping[str, str] | None = None) -> str:
+    told = [f"{n:,} in {name!r}{(notes or {}).get(name, '')}" for name, n in list(counts.items())[:_SHOWN]]
     return ", ".join(told) + (f" and some in {len(counts) - _SHOWN} more columns" if len(counts) > _SHOWN else "")
