@@ -156,11 +156,20 @@ def load(name_or_path: str | os.PathLike[str] | TorchDataset[Any], **options: An
 
     Tables: .csv, .tsv or .parquet, a row a point (N, D) float32. All columns are features unless columns= names them or
         exclude= leaves some out; bools are 0 and 1, a column of lists of one length (an embedding) is as many features,
-        and columns of text, categories or dates are refused by name. id_column= names the points; None takes the first
-        column called "id", "index" or nothing that holds different whole numbers or texts, as pandas writes it.
-        label_column= holds classes. Missing values are refused, or missing="drop" leaves their rows out, or
-        missing="mean" fills in their column's mean; infinite ones are refused. In csv, cells are separated by what the
-        first line has most of, commas, semicolons or tabs; a first line of numbers alone is a row.
+        and columns of dates are refused by name. Columns of text or categories are refused, or categories="one-hot"
+        makes each category a feature of 0 and 1, "ordinal" the column one feature, the category's position in declared
+        order (ordered pandas categoricals), otherwise alphabetical. id_column= names the points, as text exactly as
+        written; None takes the first column that looks like an id (called "id", "index" or nothing, or ending in "ID"
+        or "_id", with distinct whole numbers or texts; "Unnamed: 0"; a row number). Such columns are features only if
+        columns= lists them. label_column= holds classes; in a column of text every text is one, "NA" too. Missing
+        values are refused, or missing="drop" leaves their rows out, or missing="mean" fills in their column's mean;
+        infinite ones are refused. missing_values= lists values that mean "missing" in addition to empty cells and, in
+        columns of numbers, NA, N/A, NaN, NULL, None, ?, - and . in any case.
+
+        In csv, header=None takes the first row as names unless a cell of it is a number above a column of numbers (and
+        none is text above numbers); True or False overrides. separator=None is detected; it takes a character, or
+        "comma", "semicolon", "tab", "pipe" or "space". decimal="." or ",", thousands=None or the sign that groups
+        digits, encoding=None (UTF-8) or for example "cp1252".
 
     Recordings: with window= such a table, or a folder of them, is recordings, a row a moment and a column a channel,
         and x their windows (N, C, window) of so many rows, one every step= rows (None: half a window). No window spans

@@ -43,8 +43,7 @@ def encoded(column: Any, categories: str) -> tuple[npt.NDArray[np.float64], list
 
     known = levels(column)
     values = column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
-    places = np.asarray(pc.index_in(values, pa.array(known, values.type)).cast(pa.float64()), dtype=np.float64)
-    places[np.asarray(values.is_null())] = np.nan
+    places = pc.index_in(values, pa.array(known, values.type)).cast(pa.float64()).to_numpy()  # NaN where it is in none
     if categories == "ordinal":
         return places[:, None], known
     present = np.unique(places[~np.isnan(places)]).astype(int)

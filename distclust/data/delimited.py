@@ -33,6 +33,8 @@ _OTHER_KINDS = {
     b"PK\x03\x04": "a zip archive or a workbook of Excel",
     b"\xd0\xcf\x11\xe0": "a workbook of Excel",
     b"\x1f\x8b": "compressed with gzip",
+    **dict.fromkeys((b"<!DOCTYPE", b"<!doctype", b"<html", b"<?xml"), "a web page or XML"),
+    **dict.fromkeys((b"{", b"[{"), "JSON"),
     b"PAR1": "parquet, whose names end in .parquet",
     b"\x93NUMPY": "an array of numpy, whose names end in .npy",
 }
@@ -84,8 +86,9 @@ def read_cells(path: Path, options: Options) -> Cells:
     remarks = []
     separator = SEPARATORS.get(options["separator"], options["separator"])
     if said := _SEP_LINE.match(text):
+        if separator is None:
+            remarks.append(f"its first line says what separates cells, as {give('separator', said[1])} does")
         text, separator = text[said.end() :], separator or said[1]
-        remarks.append(f"its first line says that cells are separated by {said[1]!r} ({give('separator', separator)})")
     text, comment = _without_comments(re.sub(r"(?m)^ +$", "", text))
     if separator is None and path.suffix.lower() == ".tsv":
         separator = "\t"
@@ -101,7 +104,7 @@ def read_cells(path: Path, options: Options) -> Cells:
     if not has_header:
         if not is_even:
             raise DataError(_uneven(path, sample))
-        remarks += [] if options["header"] is False or names == first else [_about_first_row(first)]
+        remarks += [_about_first_row(first)] if options["header"] is None and names[:1] == ["0"] else []
         body = columns
     names, body, more = _without_empty(names, body)
     return Cells(names, body, has_header, (*remarks, *more))
@@ -217,8 +220,11 @@ def _sampled(text: str, separator: str | None) -> _Sample:
     lines = [line for line in _first_lines(text) if line and not line.startswith("# ")]
     found = [_cut(lines, one) for one in ([separator] if separator else _GUESSED)]
     several = [sample for sample in found if sample.width > 1]
-    if separator is None and not several and (spaced := _cut(lines, " ")).width > 1 and _shares(spaced) > (0.9, 0.5):
-        return spaced
+    if separator is None and not several:
+        spaced = _cut(lines, " ")
+        is_even, n_numbers = _shares(spaced)
+        if spaced.width > 1 and is_even == 1 and n_numbers > 0.5:
+            return spaced
     return max(several or found[-1:], key=_shares)
 
 
@@ -235,31 +241,41 @@ def _first_lines(text: str) -> list[str]:
 
 def _cut(lines: Sequence[str], separator: str) -> _Sample:
     if separator == " ":
-        rows = [line.split() for line in lines]
-    else:
-        try:
-            rows = list(csv.reader((f"{line}\n" for line in lines), delimiter=separator, skipinitialspace=True))
-        except csv.Error:  # a cell without end
-            rows = [line.split(separator) for line in lines]
-    rows = [[cell.strip() for cell in row] for row in rows if row]
+        lines = [_spaced(line) for line in lines]
+    try:
+        reader = csv.reader((f"{line}\n" for line in lines), delimiter=_single(separator), skipinitialspace=True)
+        rows = [[cell.strip() for cell in row] for row in reader if row]
+    except csv.Error:  # a cell without end
+        rows = [line.split(_single(separator)) for line in lines]
     widths = Counter(map(len, rows[1:] or rows))
     width = max(widths, key=lambda n: (widths[n], n == len(rows[0])), default=0)
     return _Sample(separator, rows, width)
 
 
+def _single(separator: str) -> str:
+    return "\t" if separator == " " else separator
+
+
+def _spaced(text: str) -> str:
+    """Return a text with a tab in place of all spaces and tabs that stand together, but for those in quotes."""
+    text = re.sub(r"(?m)^[ \t]+|[ \t]+$", "", text)
+    return re.sub(r'("[^"]*")|[ \t]+', lambda found: found[1] or "\t", text)
+
+
 def _shares(sample: _Sample) -> tuple[float, float]:
-    """Return which share of the rows has the same number of cells, and which share of their cells are numbers."""
-    rows = [row for row in sample.rows if len(row) == sample.width]
+    """Return which share of the rows below the first has most rows' number of cells, and which of these are numbers."""
+    below = sample.rows[1:] or sample.rows
+    rows = [row for row in below if len(row) == sample.width]
     cells = [cell for row in rows for cell in row if cell]
     patterns = number(), number(",")
     n_numbers = sum(any(pattern.fullmatch(cell) for pattern in patterns) for cell in cells)
-    return round(len(rows) / max(1, len(sample.rows)), 1), n_numbers / max(1, len(cells))
+    return round(len(rows) / max(1, len(below)), 1), n_numbers / max(1, len(cells))
 
 
 def _plain(text: str, sample: _Sample) -> str:
     """Return a text that pyarrow reads: no spaces before quotes, one sign between cells."""
     if sample.separator == " ":
-        return "\n".join("\t".join(line.split()) for line in text.split("\n"))
+        return _spaced(text)
     return text.replace(f'{sample.separator} "', f'{sample.separator}"')
 
 
@@ -280,7 +296,7 @@ def _parsed(path: Path, text: str, sample: _Sample) -> list[Any]:
         pa.BufferReader(text.encode()),
         read_options=pacsv.ReadOptions(column_names=names, use_threads=False, block_size=_BLOCK),
         parse_options=pacsv.ParseOptions(
-            delimiter="\t" if sample.separator == " " else sample.separator,
+            delimiter=_single(sample.separator),
             newlines_in_values=True,
             invalid_row_handler=skip,
         ),
@@ -291,8 +307,8 @@ def _parsed(path: Path, text: str, sample: _Sample) -> list[Any]:
     if uneven:
         row = uneven[0]
         raise DataError(
-            f"{path} cannot be read as a table: row {row.number:,} has {row.actual_columns:,} cells, most rows have "
-            f"{sample.width:,}: {row.text!r:.80}. Correct it; {_if_other(sample)}"
+            f"{path} cannot be read as a table: row {row.number:,} has {_cells(row.actual_columns)}, most rows "
+            f"have {sample.width:,}: {row.text!r:.80}. Correct it; {_if_other(sample)}"
         )
     if len(table) and "\n" in table.columns[-1][-1].as_py() and not text.rstrip().endswith('"'):
         raise DataError(f"{path} cannot be read as a table: a quotation mark is opened and not closed. Close it.")
@@ -320,9 +336,13 @@ def _first_row(path: Path, sample: _Sample, columns: Sequence[Any]) -> list[str]
 
 def _uneven(path: Path, sample: _Sample) -> str:
     return (
-        f"{path} cannot be read as a table: its first line has {len(sample.rows[0]):,} cells, the rows below have "
-        f"{sample.width:,}. Give each column a name; {_if_other(sample)}"
+        f"{path} cannot be read as a table: its first line has {_cells(len(sample.rows[0]))}, the rows below have "
+        f"{sample.width:,}. Begin it with a line that names each column; {_if_other(sample)}"
     )
+
+
+def _cells(n: int) -> str:
+    return f"{n:,} cell{'s' * (n != 1)}"
 
 
 def _if_other(sample: _Sample) -> str:
@@ -359,7 +379,8 @@ def is_header(first: Sequence[str], body: Sequence[Any], options: Options) -> bo
 
     It does if one of its cells is text where the rows below hold numbers. It does not if one of them is a number where
     the rows below hold numbers, unless its numbers count the columns from 0, as pandas names them, and the rows below
-    do not. Where that decides nothing, it does unless all of its texts appear again in their columns.
+    do not. Where that decides nothing, it does unless a cell is a number with a decimal comma or grouped digits, or all
+    of its texts appear again in their columns.
 
     Args:
         first: (D,) cells of the row.
@@ -380,6 +401,9 @@ def is_header(first: Sequence[str], body: Sequence[Any], options: Options) -> bo
         return True
     if any(number and not text for number, text in zip(numbers, texts, strict=True)):
         return _counts_columns(first, body)
+    grouped = number(",", "."), number(".", ",")
+    if any(pattern.fullmatch(cell) for cell, _ in known for pattern in grouped):
+        return False
     return bool(known) and not all(cell in column.to_pylist() for cell, column in known)
 
 
@@ -410,5 +434,5 @@ def _without_empty(names: list[str], columns: Sequence[Any]) -> tuple[list[str],
         if not ((name in nameless or re.fullmatch(r"Unnamed: \d+", name)) and not any(column.unique().to_pylist()))
     ]
     n = len(names) - len(kept)
-    told = f"{n:,} columns without a name or a value, as trailing separators make, are left out"
+    told = f"trailing separators make {n:,} column{'s' * (n > 1)} without a name or a value: no feature"
     return [names[place] for place in kept], [columns[place] for place in kept], [told] if n else []

@@ -148,7 +148,7 @@ def _called(name: str) -> str:
 
 
 def _to_use(name: str) -> str:
-    return f"{give('columns')} that names it makes it one"
+    return f"to use it, list it in {give('columns')}"
 
 
 def _without(name: str) -> str:

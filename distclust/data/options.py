@@ -105,7 +105,7 @@ def encoding() -> Option:
 
     def allows(value: object) -> bool:
         try:
-            return value is None or (isinstance(value, str) and b"".decode(value) == "")
+            return value is None or (isinstance(value, str) and bool("a".encode(value)))
         except (LookupError, ValueError):
             return False
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from distclust.contracts import Array, Labels
 from distclust.data.arrays import class_indices
 from distclust.data.categories import encoded, is_text, levels
-from distclust.data.delimited import MISSING, SIGNS, listed, number, read_cells, typed
+from distclust.data.delimited import SIGNS, listed, number, read_cells, typed
 from distclust.data.files import check_no_pointer
 from distclust.data.options import READING, Options, give
 from distclust.data.points import check_fits
@@ -207,8 +207,9 @@ def classes(table: Table, name: str) -> tuple[Labels, int | None]:
 def class_names(table: Table, name: str) -> npt.NDArray[np.object_]:
     """Return what a column calls the class of each row, None where it names none.
 
-    Whole numbers are numbers, so that "1.0" and "1" are one class, unless some begin with a zero, as in "007". In a
-    column of other texts, every text is a class, "NA" and "None" too; in one of numbers, they stand for none.
+    Whole numbers are numbers, so that "1.0" and "1" are one class, unless some begin with a zero, as in "007", or have
+    more than 15 digits. In a column of other texts, every text is a class, "NA" and "None" too; in one of numbers they
+    stand for none.
 
     Raises:
         ParameterError: there is no such column.
@@ -219,7 +220,7 @@ def class_names(table: Table, name: str) -> npt.NDArray[np.object_]:
     if str(name) not in table.written or is_text(column):
         return values
     texts = table.written[str(name)].to_pylist()
-    if any(re.fullmatch(r"0\d+", text) for text in texts):
+    if any(re.fullmatch(r"0\d+|\d{16,}", text) for text in texts):
         values[:] = [None if value is None else text for value, text in zip(values, texts, strict=True)]
     return values
 
@@ -265,10 +266,11 @@ def check_missing(table: Table, x: Array, names: Sequence[str], missing: str, *c
     if empty:
         raise DataError(f"{table.path}: columns without any value: {_few(empty)}. Leave them out with exclude=.")
     if missing == "refuse":
-        told = " or ".join(f"missing={cure!r}" for cure in cures)
+        told = " or ".join(give("missing", cure) for cure in cures)
+        counted = _counted({name: n for name, n in counts.items() if n}, signs)
         raise DataError(
-            f"{table.path}: missing values: {_counted({n: c for n, c in counts.items() if c}, signs)}. Say what to do with "
-            f"them, with {told}, or leave these columns out with exclude=."
+            f"{table.path}: missing values: {counted}. Say what to do with them, with {told}, or leave these "
+            f"columns out with {give('exclude')}."
         )
     if missing == "drop" and np.isnan(x).any(axis=1).all():
         raise DataError(
@@ -380,8 +382,8 @@ def _told(wrong: Mapping[str, tuple[str, str]], categories: str) -> str:
     cures = dict.fromkeys(cure for _, cure in wrong.values() if cure)
     others = f", make categories numbers with {give('categories', 'one-hot')} or {give('categories', 'ordinal')}"
     return (
-        f"{told}{more}. {''.join(f'{cure} ' for cure in cures)}Leave them out with {give('exclude')}, name those to use "
-        f"with {give('columns')}, name the points by one with {give('id_column')}, or the true classes with "
+        f"{told}{more}. {''.join(f'{cure} ' for cure in cures)}Leave them out with {give('exclude')}, name those to "
+        f"use with {give('columns')}, name the points by one with {give('id_column')}, or the true classes with "
         f"{give('label_column')}{others if categories == 'refuse' else ''}."
     )
 
