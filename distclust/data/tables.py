@@ -16,7 +16,7 @@ from distclust.contracts import Array, Labels
 from distclust.data.arrays import class_indices
 from distclust.data.categories import encoded, is_text, levels
 from distclust.data.delimited import SIGNS, listed, number, read_cells, typed
-from distclust.data.files import check_no_pointer
+from distclust.data.files import check_fetched
 from distclust.data.options import READING, Options, give
 from distclust.data.points import check_fits
 from distclust.errors import DataError, InputError, ParameterError, unknown_name
@@ -105,9 +105,9 @@ def read_table(path: Path, options: Options) -> Table:
     if not path.is_file():
         what = "is no file" if path.exists() else "does not exist"
         raise DataError(f"{path} {what}. Give a .csv, .tsv or .parquet file.")
-    check_no_pointer(path)
     options = {name: options[name] for name in READING}
     try:
+        check_fetched(path)
         table = _read_parquet(path, options) if path.suffix.lower() == ".parquet" else _read_csv(path, options)
     except InputError:
         raise
