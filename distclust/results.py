@@ -8,6 +8,7 @@ import json
 import math
 import shutil
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, cast
@@ -275,6 +276,8 @@ def described(round: Round) -> dict[str, Any]:
 def measured(round: Round, data: Dataset, n_clusters: int) -> dict[str, Any]:
     """Return what is known of a result: label-free figures, and those with true classes if there are any.
 
+    Members that collapsed or abstained count in the members' mean; only those that were lost have no scores.
+
     Args:
         round: the last one.
         data: with its true classes, if there are any.
@@ -284,7 +287,7 @@ def measured(round: Round, data: Dataset, n_clusters: int) -> dict[str, Any]:
     if data.y is None or not (data.y >= 0).any():
         return found | {"with_truth": None}
     y, a = data.y, round.agreement
-    members = [metrics.score(o.labels, y, n_clusters) if (o.labels >= 0).any() else None for o in round.outputs]
+    members = [None if o.status == "lost" else metrics.score(o.labels, y, n_clusters) for o in round.outputs]
     there = [m for m in members if m is not None]
     return found | {
         "with_truth": {
@@ -338,102 +341,163 @@ def figures(round: Round, data: Dataset, n_clusters: int) -> dict[str, float]:
         n_clusters: number of clusters.
 
     Returns:
-        voters and collapsed (numbers of members), seconds, stability (nan with fewer than two voters), agreed,
-        agreement, effective_clusters, largest_cluster, unlabelled; with true classes oracle_acc, oracle_nmi, oracle_ari
-        and oracle_kl_star of the consensus, or of a single member's own labels, oracle_agreed_acc, oracle_members_acc
-        (their mean).
+        voters, abstained, collapsed and lost (numbers of members), seconds, effective_clusters, largest_cluster and
+        unlabelled; with true classes oracle_acc, oracle_nmi, oracle_ari and oracle_kl_star. They are of a single
+        member's own labels, whether it votes or not, else of the consensus; where none of several members votes, the
+        three of the clusters' sizes are means over the members' own labels. nan = no labels to measure.
+        Only with several members: stability (over all pairs of members, one with a member that does not vote counts 0;
+        nan with fewer than two voters), agreed, agreement and, with true classes, oracle_agreed_acc and
+        oracle_members_acc, the mean over all members but the lost ones.
     """
     found = measured(round, data, n_clusters)
     free, truth = found["label_free"], found["with_truth"]
     plain = {name: value for name, value in free.items() if isinstance(value, int | float) and name != "round"}
-    plain["collapsed"] = sum(output.status == "collapsed" for output in round.outputs)
+    plain |= {status: sum(o.status == status for o in round.outputs) for status in ("abstained", "collapsed", "lost")}
+    plain |= _sizes(round, n_clusters)
+    alone = len(round.outputs) == 1
+    if alone:  # one member agrees with nobody
+        plain = {name: value for name, value in plain.items() if name not in ("stability", "agreed", "agreement")}
+    else:
+        voting = int((round.agreement.aligned >= 0).any(axis=1).sum())
+        plain["stability"] *= math.comb(voting, 2) / math.comb(len(round.outputs), 2)
     if truth:
-        alone = truth["members"][0] if len(truth["members"]) == 1 else None  # a single model that collapsed has no vote
-        plain |= {f"oracle_{name}": value for name, value in (alone or truth["consensus"]).items()}
+        scores = truth["members"][0] if alone else truth["consensus"]
+        plain |= {f"oracle_{name}": value for name, value in (scores or truth["consensus"]).items()}
+    if truth and not alone:
         plain["oracle_agreed_acc"] = truth["agreed_points"]["acc"] if truth["agreed_points"] else math.nan
         plain["oracle_members_acc"] = truth["members_mean"]["acc"] if truth["members_mean"] else math.nan
     return plain
 
 
 def silhouette(model: EnsembleClusterer, x: Array) -> float:
-    """Return the silhouette of the consensus labels in the latents of the first member that has a vote.
+    """Return the silhouette of the labels in the latents of a member.
 
     Args:
         model: fitted.
         x: what it was fitted on. 2,000 points that have a label are looked at, drawn by the model's seed.
 
     Returns:
-        -1 .. 1; nan where there are fewer than two clusters.
+        -1 .. 1, of the consensus labels in the latents of the first voting member; of a single member's own labels in
+        its own latents, whether it votes or not, and the mean of those of all members where none votes. nan where there
+        are fewer than two clusters, or the latents are not finite.
     """
+    return _mean([_silhouette(model, x, member, labels) for member, labels in _looked_at(model.last_round_)])
+
+
+def _silhouette(model: EnsembleClusterer, x: Array, member: int, labels: Labels) -> float:
     from sklearn.metrics import silhouette_score
 
-    known = np.flatnonzero(model.labels_ >= 0)
+    known = np.flatnonzero(labels >= 0)
     rows = np.sort(generator(model.random_state, "points of the silhouette").permutation(known)[:_SILHOUETTE_POINTS])
-    labels = model.labels_[rows]
-    if not 1 < len(np.unique(labels)) < len(rows):
+    if not 1 < len(np.unique(labels[rows])) < len(rows):
         return math.nan
-    return float(silhouette_score(_latents(model, x[rows]), labels))
+    latents = _latents(model, x[rows], member)
+    return math.nan if latents is None else float(silhouette_score(latents, labels[rows]))
 
 
 def probes(model: EnsembleClusterer, data: Dataset) -> dict[str, float]:
-    """Return the accuracies of a linear and a nearest-neighbour probe of the first voting member's latents.
+    """Return the accuracies of a linear and a nearest-neighbour probe of a member's latents.
 
     Returns:
-        oracle_linear_probe and oracle_knn_probe; none without true classes or voting members.
+        oracle_linear_probe and oracle_knn_probe, of the members that `silhouette` looks at; nan where their latents are
+        not finite; none without true classes.
     """
-    if data.y is None or not model.last_round_.agreement.voters:
+    if data.y is None:
         return {}
-    latents, seed = _latents(model, data.x), model.random_state
-    return {
-        "oracle_linear_probe": metrics.linear_probe(latents, data.y, seed),
-        "oracle_knn_probe": metrics.knn_probe(latents, data.y, seed),
-    }
+    linear, nearest = [], []
+    for member, _ in _looked_at(model.last_round_):
+        if (latents := _latents(model, data.x, member)) is not None:
+            linear.append(metrics.linear_probe(latents, data.y, model.random_state))
+            nearest.append(metrics.knn_probe(latents, data.y, model.random_state))
+    return {"oracle_linear_probe": _mean(linear), "oracle_knn_probe": _mean(nearest)}
 
 
 def soft_sizes(model: EnsembleClusterer, data: Dataset) -> dict[str, float]:
     """Return what the soft assignments say of the clusters' sizes.
 
     Returns:
-        hard_entropy, soft_entropy, hard_variance, soft_variance of the mean of the members' posteriors; with true
-        classes oracle_soft_kl_star.
+        hard_entropy, soft_entropy, hard_variance, soft_variance of the mean of the voting members' posteriors; with
+        true classes oracle_soft_kl_star. Of a single member they are those of its own posterior, whether it votes or
+        not, and where none of several votes, the means over all members. nan where there is no finite posterior.
     """
-    posteriors = model.posteriors(data.x)
-    if not len(posteriors):
-        return {}
-    probabilities = posteriors.mean(axis=0)
-    found = {
-        "hard_entropy": metrics.hard_entropy(probabilities),
-        "soft_entropy": metrics.soft_entropy(probabilities),
-        "hard_variance": metrics.hard_variance(probabilities),
-        "soft_variance": metrics.soft_variance(probabilities),
+    found = [p for p in _soft_assignments(model, data.x) if np.isfinite(p).all()]
+    of: dict[str, Callable[[Array], float]] = {
+        "hard_entropy": metrics.hard_entropy,
+        "soft_entropy": metrics.soft_entropy,
+        "hard_variance": metrics.hard_variance,
+        "soft_variance": metrics.soft_variance,
     }
-    if data.y is not None:
-        found["oracle_soft_kl_star"] = metrics.soft_kl_star(probabilities, data.y)
-    return found
+    if (y := data.y) is not None:
+        of["oracle_soft_kl_star"] = lambda p: metrics.soft_kl_star(p, y)
+    return {name: _mean([measure(p) for p in found]) for name, measure in of.items()}
+
+
+def _soft_assignments(model: EnsembleClusterer, x: Array) -> list[Array]:
+    """Return the probabilities (N, K) to measure: the voting members' mean, or each member's own; see `soft_sizes`."""
+    with contextlib.suppress(RunError):  # selective pseudo-labels that ended before their classifiers saw a target
+        if model.n_members > 1 and model.last_round_.agreement.voters and len(voting := model.posteriors(x)):
+            return [voting.mean(axis=0)]
+        there: list[Any] = [member for member in model.members_ if member is not None]
+        return [in_blocks(member.predict_proba, x) for member in there]
+    return []
 
 
 def sizes_by_class(round: Round, data: Dataset) -> dict[str, float]:
-    """Return the size of the cluster that is matched to each class: oracle_size_0, ...; none without true classes."""
-    from scipy.optimize import linear_sum_assignment
+    """Return the size of the cluster that is matched to each class: oracle_size_0, ...; none without true classes.
 
+    A class that is left without a cluster has size 0. Of a single member the clusters are its own, whether it votes or
+    not, and where none of several votes, sizes are means over the members' own; nan where none has labels.
+    """
     if data.y is None:
         return {}
-    known = (data.y >= 0) & (round.agreement.labels >= 0)
-    table = metrics.contingency(round.agreement.labels[known], data.y[known])
-    clusters, classes = linear_sum_assignment(-table)
-    sizes = np.bincount(round.agreement.labels[round.agreement.labels >= 0], minlength=len(table))
-    return {f"oracle_size_{k}": float(sizes[c]) for c, k in sorted(zip(clusters, classes, strict=True), key=_second)}
+    labelled = [labels for _, labels in _looked_at(round) if ((data.y >= 0) & (labels >= 0)).any()]
+    sizes = [_sizes_by_class(labels, data.y) for labels in labelled]
+    return {f"oracle_size_{k}": _mean([of_one[k] for of_one in sizes]) for k in range(int(data.y.max()) + 1)}
 
 
-def _second(pair: tuple[int, int]) -> int:
-    return pair[1]
+def _sizes_by_class(labels: Labels, y: Labels) -> Array:
+    """Return the size of the cluster that is matched to each class, (classes,)."""
+    from scipy.optimize import linear_sum_assignment
+
+    table = metrics.contingency(labels, y)
+    clusters, classes = linear_sum_assignment(table, maximize=True)
+    found = np.zeros(int(y.max()) + 1)
+    found[classes] = np.bincount(labels[labels >= 0])[clusters]
+    return found
 
 
-def _latents(model: EnsembleClusterer, x: Array) -> Array:
-    """Return the latents (N, D) of the first voting member."""
-    voting = (m for m, o in zip(model.members_, model.last_round_.outputs, strict=True) if o.status == "voting")
-    member: Any = next(voting)
-    return in_blocks(member.transform, x)
+def _looked_at(round: Round) -> list[tuple[int, Labels]]:
+    """Return the members whose latents are measured, and the labels that are, (N,) each.
+
+    The consensus labels and the first voting member; of a single member, and where none votes, each member that is
+    there with its own labels. The concatenation of all latents may vote alone: then it is the first that is there.
+    """
+    there = [index for index, output in enumerate(round.outputs) if output.status != "lost"]
+    if len(round.outputs) == 1 or not round.agreement.voters:
+        return [(index, round.outputs[index].labels) for index in there]
+    voting = [index for index in there if round.outputs[index].status == "voting"]
+    return [(index, round.agreement.labels) for index in (voting or there)[:1]]
+
+
+def _sizes(round: Round, n_clusters: int) -> dict[str, float]:
+    """Return effective_clusters, largest_cluster and unlabelled; see `figures`."""
+    found = [metrics.label_free(labels, n_clusters) for _, labels in _looked_at(round)]
+    there = [one for one in found if one["unlabelled"] < 1]
+    sizes = {name: _mean([one[name] for one in there]) for name in ("effective_clusters", "largest_cluster")}
+    return sizes | {"unlabelled": _mean([one["unlabelled"] for one in found])}
+
+
+def _latents(model: EnsembleClusterer, x: Array, member: int) -> Array | None:
+    """Return the latents (N, D) of a member; None where they are not finite."""
+    there: Any = model.members_[member]
+    found = in_blocks(there.transform, x)
+    return found if np.isfinite(found).all() else None
+
+
+def _mean(values: Sequence[float]) -> float:
+    """Return the mean of the values that are known; nan where none is."""
+    known = [value for value in values if not math.isnan(value)]
+    return float(np.mean(known)) if known else math.nan
 
 
 def _scalars(round: Round) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """The run folder: what lies in it, that it reads without distclust, and that true labels touch the metrics alone."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ from distclust import CombinationAssignment, Dataset, LocalPool, load_model, rou
 from distclust.contracts import Agreement, MemberOutput, Round
 from distclust.errors import RunError, RunFolderError
 from distclust.results import RunFolder, figures, measured, reliability
+from distclust.sweep import trial
 
 SPEC = "method: combination\ndataset: blobs\n"
 
@@ -200,3 +202,158 @@ def test_labels_by_the_concatenation_of_the_latents_alone_are_measured(blobs):
     assert found["effective_clusters"] == pytest.approx(3.0)
     assert found["oracle_acc"] == 1.0
     assert np.isnan(found["stability"])
+
+
+# What is measured of members that do not vote
+
+
+MEASURES = ("silhouette", "probes", "soft", "sizes")
+
+
+def fitted(data, n_members):
+    """A model and what `adopt` takes to make it again."""
+    model = CombinationAssignment(n_clusters=3, n_members=n_members, n_epochs=2, n_rounds=1)
+    pool, method = LocalPool(), model.checked(data.x)
+    (last,) = rounds(method, data.x, pool)
+    return model.adopt(method, data.x, last, pool.states()), method, last, pool.states()
+
+
+def with_statuses(data, made, statuses, **changes):
+    """The same members with other statuses; a lost one has no labels and no state, an abstained one no labels."""
+    _, method, last, states = made
+    nothing = np.full(len(data.x), -1)
+    outputs = tuple(
+        replace(o, status=s, cause="as the test says", labels=nothing if s in ("lost", "abstained") else o.labels)
+        for o, s in zip(last.outputs, statuses, strict=True)
+    )
+    outputs = tuple(replace(output, **changes) for output in outputs)
+    agreement = method.agree([*outputs])
+    kept = [None if s == "lost" else state for s, state in zip(statuses, states, strict=True)]
+    last = replace(last, outputs=outputs, agreement=agreement)
+    return CombinationAssignment(**method.get_params()).adopt(method, data.x, last, kept)
+
+
+def everything(model, data):
+    return figures(model.last_round_, data, 3) | trial.measured(model, data, MEASURES)
+
+
+@pytest.fixture(scope="module")
+def alone(blobs):
+    data = Dataset("blobs", blobs[0], blobs[1], 3)
+    return data, fitted(data, 1)
+
+
+@pytest.fixture(scope="module")
+def three(blobs):
+    data = Dataset("blobs", blobs[0], blobs[1], 3)
+    return data, fitted(data, 3)
+
+
+def test_a_single_member_is_measured_whether_it_votes_or_not(alone):
+    data, made = alone
+    here, there = (everything(with_statuses(data, made, [s]), data) for s in ("voting", "collapsed"))
+    assert here == everything(made[0], data)
+    told = {"voters", "collapsed"}
+    assert (there["voters"], there["collapsed"]) == (0, 1)
+    assert {k: v for k, v in there.items() if k not in told} == {k: v for k, v in here.items() if k not in told}
+    assert not {name for name, value in there.items() if np.isnan(value)}
+    assert {"silhouette", "soft_entropy", "oracle_soft_kl_star", "oracle_linear_probe", "oracle_size_2"} <= set(there)
+
+
+def test_one_member_agrees_with_nobody(alone):
+    data, made = alone
+    assert not {"stability", "agreed", "agreement", "oracle_agreed_acc"} & set(everything(made[0], data))
+
+
+def test_a_collapse_has_one_cluster_in_effect(alone):
+    data, made = alone
+    found = everything(with_statuses(data, made, ["collapsed"], labels=np.full(300, 2)), data)
+    assert (found["effective_clusters"], found["largest_cluster"], found["unlabelled"]) == (1, 1, 0)
+    assert found["oracle_acc"] == pytest.approx(1 / 3, abs=0.01)
+    assert np.isnan(found["silhouette"])  # of one cluster there is none
+    assert sorted(found[f"oracle_size_{k}"] for k in range(3)) == [0, 0, 300]
+
+
+def test_a_member_without_labels_is_not_a_number_of_clusters(alone):
+    data, made = alone
+    found = everything(with_statuses(data, made, ["abstained"]), data)
+    unknown = {"effective_clusters", "largest_cluster", "silhouette", "oracle_size_0", "oracle_size_1", "oracle_size_2"}
+    assert {name for name, value in found.items() if np.isnan(value)} == unknown
+    assert (found["unlabelled"], found["abstained"], found["oracle_acc"]) == (1, 1, 0)
+
+
+def test_a_network_that_is_no_longer_finite_is_measured_as_far_as_can_be(alone):
+    data, made = alone
+    model = with_statuses(data, made, ["collapsed"], labels=np.arange(300) // 298)
+    for parameter in model.members_[0].net.parameters():
+        parameter.data.fill_(np.nan)
+    found = everything(model, data)
+    assert np.isnan(
+        [found[name] for name in ("silhouette", "soft_entropy", "oracle_soft_kl_star", "oracle_knn_probe")]
+    ).all()
+    assert found["effective_clusters"] > 1
+
+
+def test_posteriors_that_cannot_be_had_do_not_fail_a_trial(alone, monkeypatch):
+    data, made = alone
+
+    def untrained(*_):
+        raise RunError("no target was seen")
+
+    model = with_statuses(data, made, ["collapsed"])
+    monkeypatch.setattr(model.members_[0], "predict_proba", untrained)
+    found = everything(model, data)
+    assert np.isnan(found["soft_entropy"])
+    assert np.isfinite(found["silhouette"])
+
+
+def test_members_that_do_not_vote_count_in_the_members_mean_and_lost_ones_apart(three):
+    data, made = three
+    found = measured(with_statuses(data, made, ["voting", "collapsed", "abstained"]).last_round_, data, 3)["with_truth"]
+    own = [m["acc"] for m in measured(made[2], data, 3)["with_truth"]["members"]]
+    assert [m["acc"] for m in found["members"]] == [own[0], own[1], 0]
+    assert found["members_mean"]["acc"] == pytest.approx((own[0] + own[1]) / 3)
+    model = with_statuses(data, made, ["voting", "collapsed", "lost"])
+    found = measured(model.last_round_, data, 3)["with_truth"]
+    assert found["members"][2] is None
+    assert found["members_mean"]["acc"] == pytest.approx((own[0] + own[1]) / 2)
+    plain = everything(model, data)
+    assert [plain[name] for name in ("voters", "collapsed", "abstained", "lost")] == [1, 1, 0, 1]
+    assert plain["oracle_members_acc"] == pytest.approx((own[0] + own[1]) / 2)
+
+
+def test_two_that_agree_among_many_that_do_not_vote_are_not_stable(three):
+    data, made = three
+    whole = everything(made[0], data)["stability"]
+    two = with_statuses(data, made, ["voting", "voting", "collapsed"])
+    between = measured(two.last_round_, data, 3)["label_free"]["stability"]
+    assert everything(two, data)["stability"] == pytest.approx(between / 3)  # one pair of three
+    assert whole > 0.5  # so that the line above says something
+
+
+def test_where_no_member_votes_sizes_are_means_over_all(three):
+    data, made = three
+    model = with_statuses(data, made, ["collapsed", "collapsed", "lost"])
+    found = everything(model, data)
+    each = [everything(with_statuses(data, fitted_alone(made, m), ["collapsed"]), data) for m in (0, 1)]
+    for name in ("effective_clusters", "silhouette", "soft_entropy", "oracle_soft_kl_star", "oracle_linear_probe"):
+        assert found[name] == pytest.approx(np.mean([one[name] for one in each])), name
+    assert found["oracle_acc"] == 0  # there are no consensus labels, and a point without one is wrong
+
+
+def fitted_alone(made, member):
+    """One member of an ensemble as a single model."""
+    model, method, last, states = made
+    outputs = (last.outputs[member],)
+    single = replace(method, n_members=1)
+    # the silhouette's points are drawn by the seed, which is the same
+    return model, single, replace(last, outputs=outputs, agreement=single.agree(outputs)), [states[member]]
+
+
+def test_latents_of_a_vote_of_the_concatenation_alone(three):
+    """No member votes, and there are labels all the same: the first member's latents are looked at."""
+    data, made = three
+    model = with_statuses(data, made, ["abstained"] * 3)
+    model.last_round_ = replace(model.last_round_, agreement=made[2].agreement)
+    found = trial.measured(model, data, MEASURES)
+    assert np.isfinite([found["silhouette"], found["oracle_linear_probe"]]).all()

@@ -242,6 +242,8 @@ def test_outcomes_survive_nan(tmp_path):
         ({"stability": float("nan")}, "stability", -1.0),
         ({}, "agreed", -1.0),
         ({"oracle_kl_star": 0.3}, "oracle_kl_star", -0.3),
+        ({"silhouette": 0.9, "voters": 0}, "silhouette", -1.0),  # a cluster and an outlier
+        ({"oracle_acc": 0.3, "voters": 0}, "oracle_acc", 0.3),
     ],
 )
 def test_the_objective_is_the_greater_the_better(figures, name, value):
@@ -257,3 +259,38 @@ def test_a_folder_that_holds_something(make):
     make()
     with pytest.raises(RunFolderError, match=r"exists already and is not empty; .*--resume"):
         make()
+
+
+def test_a_table_of_collapse_is_of_all_seeds(make):
+    """The paper's Table 4: sums of squares at a rate at which most runs collapse."""
+    space = {"random_state": {"seeds": 4}}
+    changes = {"support": "sum-of-squares", "learning_rate": 0.3, "n_members": 1, "n_rounds": 1}
+    folder = make(
+        space=space, study={"objective": "silhouette", "measures": ["silhouette", "soft", "sizes"]}, **changes
+    )
+    (found,) = sweep(folder)
+    assert found.collapsed >= 1
+    table = tables(folder)[0]
+    soft = ["hard_entropy", "soft_entropy", "hard_variance", "soft_variance", "oracle_soft_kl_star"]
+    assert np.isfinite(table[[*soft, *(f"oracle_size_{k}" for k in range(10))]]).all(axis=None)
+    collapsed = table[table["collapsed"] == 1]
+    assert (collapsed["effective_clusters"] >= 1).all()
+    assert (collapsed["effective_clusters"] < 1.1).all()
+    assert (collapsed["oracle_soft_kl_star"] > 0.5).all()
+    assert {found.counts[name] for name in soft} == {4}
+    shown = pd.read_csv(folder.path / "table.csv").iloc[0]
+    assert shown["oracle_soft_kl_star_seeds"] == 4
+    assert shown["effective_clusters_mean"] >= 1
+    if found.counts["silhouette"] < 4:
+        assert f"[{found.counts['silhouette']} of 4]" in (folder.path / "table.md").read_text()
+
+
+def test_the_best_to_run_has_a_vote(make):
+    folder = make(space={"support": {"grid": ["greedy"]}, "random_state": {"seeds": 2}})
+    first, second = folder.study.trials()
+    ended = [
+        (first, trial.Outcome("finished", "", 1, {"voters": 0})),
+        (second, trial.Outcome("finished", "", 1, {"voters": 2})),
+    ]
+    (chosen,) = driver.tables.settings(folder.study, ended, lambda one: None)
+    assert yaml.safe_load(driver._best(folder, ended, chosen))["random_state"] == 1

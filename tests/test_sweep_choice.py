@@ -22,6 +22,7 @@ from distclust.sweep.choice import (
     Candidate,
     Evidence,
     Labelling,
+    _cause,
     candidate,
     choices,
     choose,
@@ -219,6 +220,29 @@ def test_pairs_against_a_twin_that_looks_for_points_one_by_one():
         pair = adjusted_rand_score(*([of[row] for row in both] for of in theirs))
         assert stabilities[i, j] == stabilities[j, i] == pytest.approx(pair)
     assert np.isnan(np.diagonal(stabilities)).all()
+
+
+def test_a_labelling_without_labels_counts_as_one_cluster():
+    rows, right = np.arange(30), np.repeat([0, 1, 2], 10)
+    silent = Labelling(np.full(30, -1), rows)
+    found = candidate(Evidence(3, 3, [Labelling(right, rows), Labelling(right, rows), silent]))
+    assert found.effective_clusters == pytest.approx((3 + 3 + 1) / 3)
+
+
+@pytest.mark.parametrize(
+    ("figures", "cause"),
+    [
+        ({"voters": 2, "collapsed": 1, "abstained": 0, "lost": 0}, "has 1 collapsed member"),
+        (
+            {"voters": 2, "collapsed": 2, "abstained": 1, "lost": 1},
+            "has 2 collapsed members and 1 abstained member and 1 lost member",
+        ),
+        ({"voters": 0, "collapsed": 0, "abstained": 3, "lost": 0}, "has no member with a vote"),
+        ({"voters": 3, "collapsed": 0, "abstained": 0, "lost": 0}, ""),
+    ],
+)
+def test_members_that_do_not_vote_are_said(figures, cause):
+    assert _cause(Outcome("finished", "", 1, figures)) == cause
 
 
 def test_collapsed_and_unlabelled_draws_count_nothing_and_strangers_do_not_count():

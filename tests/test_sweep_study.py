@@ -191,6 +191,7 @@ def test_a_space_that_cannot_be_used(tmp_path, space, message):
         ({"study": {"objective": "stabilty"}}, r"unknown objective 'stabilty'. Did you mean 'stability'\?"),
         ({"n_members": 1, "space": {}}, r"there is no objective: stability compares members"),
         ({"n_members": 1, "study": {"scheduler": "asha"}}, r"there is no objective"),
+        ({"n_members": 1, "study": {"objective": "agreed"}}, r"there is no objective: agreed compares members"),
         ({"study": {"search": "optuna"}}, r"search='optuna' cannot be used with axes whose values are listed \(sigma"),
         (
             {"study": {"scheduler": "asha"}, "space": {"n_epochs": {"grid": [1, 2]}}},

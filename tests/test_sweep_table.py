@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from distclust.published import compare, table
+from distclust.published import markdown as as_compared
 from distclust.sweep import read_study
 from distclust.sweep.table import best, comma_separated, frame, latex, markdown, ours, settings, trial_rows
 from distclust.sweep.trial import Outcome
@@ -221,3 +222,74 @@ def test_sizes_by_class_are_columns(study):
     shown = squeezed(markdown(one, settings(one, ended(one, [figures(0.5, **sizes)] * 2), nothing)))
     assert "| size of class 0 | size of class 2 | size of class 10 |" in shown
     assert "| 10 | 12 | 20 |" in shown
+
+
+NAN = float("nan")
+
+
+def test_a_column_that_fewer_seeds_have_says_so_everywhere(study):
+    cases = {"CA": {"support": "greedy"}, "SK": {"support": "sinkhorn"}}
+    space = {"method": {"cases": cases}, "random_state": {"seeds": 3}}
+    options = {"objective": "silhouette", "published": "combination-4"}
+    one = study(n_members=1, study=options, dataset="fashion-mnist", space=space)
+    three = [figures(silhouette=s, oracle_soft_kl_star=1.0 + s) for s in (0.1, NAN, 0.3)]
+    none = [figures(silhouette=NAN) for _ in range(3)]
+    found = settings(one, ended(one, three + none), nothing)
+    assert found[0].counts["silhouette"] == 2
+    assert found[0].counts["oracle_acc"] == 3
+    assert found[1].counts["silhouette"] == 0
+    shown = squeezed(markdown(one, found)).replace("**", "")
+    assert "| 0.20 (0.14) [2 of 3] |" in shown
+    assert "| [0 of 3] |" in shown
+    assert "[k of n]" in shown
+    assert "0.20 (0.14) [2 of 3]" in latex(one, found)
+    first, second = csv.DictReader(io.StringIO(comma_separated(one, found)))
+    assert (first["silhouette_seeds"], first["oracle_acc_seeds"]) == ("2", "3")
+    assert (second["silhouette_seeds"], second["silhouette_mean"]) == ("0", "")
+    rows = [r for r in compare(ours(one, found), table("combination-4")) if r.theirs.metric == "soft kl*"]
+    assert rows
+    assert {(r.n_seeds, r.n_trials) for r in rows} == {(2, 3)}
+    assert "| 2 of 3 |" in squeezed(as_compared(rows))
+
+
+def test_a_column_that_all_seeds_have_says_nothing(study):
+    one = study()
+    found = settings(one, ended(one, [figures()] * 6), nothing)
+    assert "of" not in re.sub(r"stability of members", "", markdown(one, found).splitlines()[2])
+    assert "[k of n]" not in markdown(one, found)
+
+
+def test_members_that_do_not_vote_are_columns(study):
+    one = study()
+    lost = [figures(voters=2, collapsed=0, lost=1, abstained=0)] * 3
+    shown = markdown(one, settings(one, ended(one, lost + [figures(voters=1)] * 3), nothing))
+    assert "lost members" in shown
+    assert "collapsed members" in shown
+    assert "abstained members" not in shown
+
+
+def test_only_collapse_counts_as_collapse(study):
+    one = study()
+    found = settings(one, ended(one, [figures(NAN, voters=0, collapsed=0, abstained=3)] * 3 + [figures()] * 3), nothing)
+    assert found[0].collapsed == 0
+    assert "abstained members" in markdown(one, found)
+
+
+def test_a_failed_trial_counts_as_the_worst(study):
+    """Else a setting of which two seeds of three crashed would be judged by the third."""
+    one = study()
+    lucky = [figures(0.9), ("failed", "no room."), ("failed", "no room.")]
+    found = settings(one, ended(one, lucky + [figures(0.5)] * 3), nothing)
+    assert [s.values["method"] for s in best(one, found)] == ["SK"]
+    assert "CA (ours): failed: no room." in markdown(one, found)
+    assert "% CA (ours): failed: no room." in latex(one, found)
+
+
+def test_a_failed_seed_counts_against_the_stability_of_seeds(study):
+    one = study(n_members=1)
+    right = np.repeat([0, 1, 2], 50)
+    alone = figures(NAN, voters=1, collapsed=0)
+    found = settings(one, ended(one, [alone, alone, ("failed", "no room.")] + [alone] * 3), lambda trial: right)
+    assert (found[0].means["seed_stability"], found[0].counts["seed_stability"]) == (1, 2)
+    assert found[0].objective == pytest.approx(1 / 3)  # one pair of three
+    assert found[1].objective == 1

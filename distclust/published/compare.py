@@ -67,8 +67,9 @@ class Ours:
         metric: as in `Published`.
         mean: accuracy, NMI and ARI in 0 .. 1.
         std: standard deviation over the seeds, None for a single one.
-        n_seeds: number of seeds, >= 1.
+        n_seeds: number of seeds that have it, >= 1.
         variant: what else of ours stands beside the same number, in words; "" = nothing.
+        n_trials: number of seeds that were tried; None = n_seeds.
     """
 
     dataset: str
@@ -79,6 +80,7 @@ class Ours:
     std: float | None
     n_seeds: int
     variant: str = ""
+    n_trials: int | None = None
 
 
 @dataclass(frozen=True)
@@ -89,10 +91,11 @@ class Comparison:
         theirs: the published number.
         mean: ours.
         std: spread of ours, None for a single seed.
-        n_seeds: number of our seeds.
+        n_seeds: number of our seeds that have it.
         difference: ours less theirs.
         beyond_spreads: whether the difference is greater than either spread; None where one of them is not known.
         variant: as in `Ours`.
+        n_trials: as in `Ours`.
     """
 
     theirs: Published
@@ -102,6 +105,7 @@ class Comparison:
     difference: float
     beyond_spreads: bool | None
     variant: str = ""
+    n_trials: int | None = None
 
 
 def published(paper: str) -> list[Published]:
@@ -181,7 +185,8 @@ def markdown(rows: Sequence[Comparison]) -> str:
         chosen = ", chosen with true labels" if t.chosen_with_truth else ""
         beyond = {True: "yes", False: "no", None: "a spread is missing"}[row.beyond_spreads]
         what = [f"{t.paper} {t.table}", t.dataset, t.method, t.setting, *([row.variant] if varied else []), t.metric]
-        mine = [_with_spread(row.mean, row.std), str(row.n_seeds)]
+        seeds = str(row.n_seeds) if row.n_trials in (None, row.n_seeds) else f"{row.n_seeds} of {row.n_trials}"
+        mine = [_with_spread(row.mean, row.std), seeds]
         cells.append([*what, *mine, _with_spread(t.mean, t.std) + chosen, f"{row.difference:+.2f}", beyond])
     return in_columns([*head, "published", "difference", "beyond both spreads"], cells)
 
@@ -209,7 +214,7 @@ def _beside(theirs: Published, ours: Ours) -> Comparison:
     difference = mean - theirs.mean
     known = std is not None and theirs.std is not None
     beyond = abs(difference) > max(std or 0.0, theirs.std or 0.0) if known else None
-    return Comparison(theirs, mean, std, ours.n_seeds, difference, beyond, ours.variant)
+    return Comparison(theirs, mean, std, ours.n_seeds, difference, beyond, ours.variant, ours.n_trials)
 
 
 def _with_spread(mean: float, std: float | None) -> str:

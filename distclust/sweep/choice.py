@@ -111,7 +111,7 @@ class Candidate:
         strength: see the module.
         error: its standard error.
         agreed: share of the points to which all labellings that hold them give the same label.
-        effective_clusters: mean over the labellings.
+        effective_clusters: mean over the labellings, one without labels counts as a single cluster.
         silhouette: of the consensus labels in the shared space; nan where there is none.
         faults: why it cannot be recommended, a phrase each.
         remarks: what else is to be said of it.
@@ -294,7 +294,7 @@ def candidate(found: Evidence, space: Space | None = None) -> Candidate:
     pairs, references = pair_stabilities(found.data), [pair_stabilities(draws) for draws in found.references]
     reference = np.concatenate([np.empty(0), *(of_one[np.triu_indices(len(of_one), 1)] for of_one in references)])
     strength = _strength(pairs, references)
-    effective = float(np.mean([effective_clusters(one.labels) for one in found.data])) if found.data else math.nan
+    effective = _mean(np.array([max(1.0, effective_clusters(one.labels)) for one in found.data]))
     together = consensus_of_draws(found.data, found.n_clusters) if found.data else None
     return Candidate(
         value=found.value,
@@ -459,13 +459,14 @@ def undisturbed(spec: Spec) -> Spec:
 
 
 def _cause(outcome: Outcome) -> str:
-    """Return what became of a trial that has no say, or less than its members, as in "collapsed"; else ""."""
-    collapsed = int(outcome.figures.get("collapsed", 0))
+    """Return what became of a trial that has no vote, or fewer than its members, as in "collapsed"; else ""."""
     if outcome.cause:
         return f"{outcome.status}: {outcome.cause}"
+    found = {name: int(outcome.figures.get(name, 0)) for name in ("collapsed", "abstained", "lost")}
     if outcome.figures and not outcome.figures.get("voters", 1):
-        return "collapsed" if collapsed else "has no member with a vote"
-    return f"has {collapsed} collapsed members" if collapsed else ""
+        return "collapsed" if found["collapsed"] else "has no member with a vote"
+    silent = [f"{count} {name} member{'' if count == 1 else 's'}" for name, count in found.items() if count]
+    return f"has {' and '.join(silent)}" if silent else ""
 
 
 def _grouped(ended: Sequence[Ended], names: Sequence[str]) -> dict[tuple[Any, ...], list[Ended]]:

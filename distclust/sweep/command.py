@@ -194,8 +194,7 @@ _TOLD = {  # figure -> how a line of progress says it
 
 def _figures(outcome: Outcome) -> str:
     found = {name: value for name, value in outcome.figures.items() if not math.isnan(value)}
-    if found.get("voters") == 0:
-        return "no member has a vote, all have collapsed or abstained"
-    if "stability" not in found:
-        found.pop("agreed", None)  # a single member always agrees
-    return ", ".join(form.format(found[name]) for name, form in _TOLD.items() if name in found)
+    silent = [f"{found[name]:.0f} {name}" for name in ("collapsed", "abstained", "lost") if found.get(name)]
+    votes = ["no member has a vote"] if found.get("voters") == 0 else []
+    told = [form.format(found[name]) for name, form in _TOLD.items() if name in found]
+    return ", ".join([*votes, *silent, *told])

@@ -282,9 +282,12 @@ def _recommended(folder: SweepFolder, made: Choice) -> str:
 
 
 def compared(study: Study, found: Sequence[Setting]) -> str:
-    """Return ours beside the study's published tables in Markdown; "" where it names none, or nothing is in both."""
+    """Return ours beside the study's published tables in Markdown, and why trials have no figures.
+
+    "" where the study names no table, or nothing is in both.
+    """
     rows = compare(tables.ours(study, found), tables.theirs(study))
-    return markdown(rows) if rows else ""
+    return "\n\n".join([markdown(rows), *tables.failures(found)]) if rows else ""
 
 
 def _without_missing(
@@ -358,9 +361,10 @@ def _rounds(folder: SweepFolder, trial: Trial) -> list[dict[str, Any]]:
 
 
 def _best(folder: SweepFolder, ended: Sequence[Ended], chosen: Setting) -> str:
-    """Return the specification of a trial of the chosen setting, with a word on how it was chosen."""
+    """Return the specification of a trial of the chosen setting that has a vote, with a word on how it was chosen."""
     study = folder.study
-    trial = next(t for t, o in ended if o.figures and all(t.values[name] == v for name, v in chosen.values.items()))
+    there = [(t, o) for t, o in ended if o.figures and all(t.values[n] == v for n, v in chosen.values.items())]
+    trial = max(there, key=lambda pair: pair[1].figures["voters"] > 0)[0]
     return (
         f"# The best setting by {study.options.objective} of the sweep in {folder.path.name}.\n"
         f"# python -m distclust.run --config {folder.path / 'best.yaml'}\n{trial.spec.to_yaml()}"

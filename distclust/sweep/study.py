@@ -22,6 +22,7 @@ from distclust.spec import BASE, PoolOptions, Spec, as_yaml, flattened, from_fla
 
 SEED = "random_state"
 LABEL_FREE = ("stability", "agreed", "agreement", "effective_clusters", "silhouette")
+OF_SEVERAL = ("stability", "agreed", "agreement")  # those that compare the members of a trial
 ORACLES = ("oracle_acc", "oracle_nmi", "oracle_ari", "oracle_kl_star")
 TO_BE_SMALL = ("oracle_kl_star",)
 
@@ -51,7 +52,7 @@ class StudyOptions:
         resample: share of the points that each seed is given, drawn by it, in (0, 1); with `choose`; None = all.
         measures: what else to measure at the end of a trial: "silhouette" of the labels in the latents of a member,
             "probes" (with true classes), "soft" (entropies, variances and KL* of the soft assignments), "sizes" of the
-            clusters by class (with true classes).
+            clusters by class (with true classes). A single member is measured whether it votes or not.
         published: the tables to compare with, as `table` names them, or one of them; None = none.
         published_method: their method, where no axis `method` says it.
         published_setting: their setting, where no axis `setting` says it.
@@ -442,20 +443,20 @@ def _published_faults(options: StudyOptions) -> list[str]:
 
 
 def _objective_faults(study: Study) -> list[str]:
-    """Return what is wrong where stability has nothing to compare."""
-    single = [trial for trial in study.samples() if trial.spec.n_members < 2]
-    if study.options.objective != "stability" or not single:
+    """Return what is wrong where stability or agreement has nothing to compare."""
+    single, objective = [trial for trial in study.samples() if trial.spec.n_members < 2], study.options.objective
+    if objective not in OF_SEVERAL or not single or study.options.choose is not None:
         return []
     seeds = next((axis for axis in study.axes if axis.name == SEED), None)
     alone = seeds is None or len(seeds.values) < 2
     guided = study.options.scheduler != "none" or study.options.search != "random"
-    if not alone and not guided:
+    if objective == "stability" and not alone and not guided:
         return []
     return [
-        f"study: there is no objective: stability compares members, and a trial ({single[0].title}) has a single one"
-        + (". " if guided else " and no other seed. ")
-        + f"Give n_members=2 or more{'' if guided else ', or random_state: {seeds: 2}'}, or another objective: "
-        + f"{', '.join(LABEL_FREE[1:])}."
+        f"study: there is no objective: {objective} compares members, and a trial ({single[0].title}) has a single one"
+        + (" and no other seed. " if objective == "stability" and not guided else ". ")
+        + f"Give n_members=2 or more{'' if guided else ', or objective: stability with random_state: {seeds: 2}'}, or "
+        + f"another objective: {', '.join(name for name in LABEL_FREE if name not in OF_SEVERAL)}."
     ]
 
 

@@ -28,6 +28,9 @@ COLUMNS = {
     "seed_stability": ("stability of seeds", 1.0, 2),
     "stability": ("stability of members", 1.0, 2),
     "agreed": ("agreed %", 100.0, 1),
+    "collapsed": ("collapsed members", 1.0, 1),
+    "abstained": ("abstained members", 1.0, 1),
+    "lost": ("lost members", 1.0, 1),
     "effective_clusters": ("clusters in effect", 1.0, 1),
     "silhouette": ("silhouette", 1.0, 2),
     "hard_entropy": ("hard entropy", 1.0, 2),
@@ -44,6 +47,7 @@ COLUMNS = {
     "oracle_knn_probe": ("KNN probe", 100.0, 1),
 }
 _SIZE = "oracle_size_"  # and the class
+_SILENT = ("collapsed", "abstained", "lost")  # columns that are there only where an ensemble has such members
 # metric of a published table -> our figure
 _METRICS = {
     "acc": "oracle_acc",
@@ -70,10 +74,12 @@ class Setting:
         dataset: its name.
         n_trials: number of trials.
         n_ended: number of those that have figures.
-        collapsed: number of those whose members all collapsed.
-        objective: mean of the objective, the greater the better, the worst for a trial without it; None = unknown.
+        collapsed: number of those in which no member votes and at least one collapsed.
+        objective: mean of the objective, the greater the better, the worst for a trial without it, failed ones among
+            them; None = unknown.
         means: figure -> mean over the trials that have it.
         stds: figure -> standard deviation over them; none where there is a single one.
+        counts: figure -> number of trials that have it.
         causes: why the others have no figures, each once.
     """
 
@@ -85,6 +91,7 @@ class Setting:
     objective: float | None
     means: Mapping[str, float]
     stds: Mapping[str, float]
+    counts: Mapping[str, int]
     causes: tuple[str, ...]
 
 
@@ -155,18 +162,19 @@ def latex(study: Study, found: Sequence[Setting]) -> str:
         escaped = map(_escaped, cells)
         strong = (rf"\textbf{{{cell}}}" if id(setting) in chosen and cell else cell for cell in escaped)
         lines.append(" & ".join(strong) + r" \\")
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
+    remarks = [f"% {line}" for remark in _remarks(study, found) for line in remark.splitlines()]
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", *remarks]) + "\n"
 
 
 def comma_separated(study: Study, found: Sequence[Setting]) -> str:
-    """Return the settings as csv, mean and standard deviation of every figure in full."""
-    names = list(dict.fromkeys(name for setting in found for name in setting.means))
+    """Return the settings as csv: mean and standard deviation of every figure in full, and how many seeds have it."""
+    names = list(dict.fromkeys(name for setting in found for name in setting.counts))
     sink = io.StringIO()
     writer = csv.writer(sink, lineterminator="\n")
-    columns = [column for name in names for column in (f"{name}_mean", f"{name}_std")]
+    columns = [column for name in names for column in (f"{name}_mean", f"{name}_std", f"{name}_seeds")]
     writer.writerow([*study.shown, "dataset_name", "seeds", "ended", "collapsed", *columns])
     for s in found:
-        cells = [value for name in names for value in (s.means.get(name, ""), s.stds.get(name, ""))]
+        cells = [of.get(name, "") for name in names for of in (s.means, s.stds, s.counts)]
         axes = [_plain(s.values[name]) for name in study.shown]
         writer.writerow([*axes, s.dataset, s.n_trials, s.n_ended, s.collapsed, *cells])
     return sink.getvalue()
@@ -188,8 +196,9 @@ def ours(study: Study, found: Sequence[Setting]) -> list[Ours]:
         named += [(at, "size", f"oracle_size_{k}") for k, at in enumerate(classes.get(names["dataset"], []))]
         for at, metric, figure in named:
             if figure in setting.means:
-                mean, std = setting.means[figure], setting.stds.get(figure)
-                numbers.append(Ours(names["dataset"], names["method"], at, metric, mean, std, setting.n_ended, variant))
+                what = (names["dataset"], names["method"], at, metric)
+                mean, std, n_seeds = setting.means[figure], setting.stds.get(figure), setting.counts[figure]
+                numbers.append(Ours(*what, mean, std, n_seeds, variant, setting.n_trials))
     return numbers
 
 
@@ -247,35 +256,46 @@ def _setting(
     study: Study, values: dict[str, Any], ended: Sequence[Ended], labels: Callable[[Trial], Labels | None]
 ) -> Setting:
     there = [outcome.figures for _, outcome in ended if outcome.figures]
-    means, stds = {}, {}
+    means, stds, counts = {}, {}, {}
     for name in dict.fromkeys(name for figures in there for name in figures):
         numbers = [f[name] for f in there if name in f and not math.isnan(f[name])]
+        counts[name] = len(numbers)
         if numbers:
             means[name] = float(np.mean(numbers))
         if len(numbers) > 1:
             stds[name] = float(np.std(numbers, ddof=1))
-    if (between := _between_seeds([labels(trial) for trial, outcome in ended if outcome.figures])) is not None:
-        means["seed_stability"] = between
+    labellings = [labels(trial) for trial, outcome in ended if outcome.figures]
+    if (between := _between_seeds(labellings)) is not None:
+        means["seed_stability"], counts["seed_stability"] = between, sum(one is not None for one in labellings)
     return Setting(
         values,
         ended[0][0].spec.dataset,
         len(ended),
         len(there),
-        sum(figures["voters"] == 0 for figures in there),
-        _objective(study, ended, means),
+        sum(figures["voters"] == 0 and figures.get("collapsed", 0) > 0 for figures in there),
+        _objective(study, ended, means, counts),
         means,
         stds,
+        counts,
         tuple(dict.fromkeys(f"{outcome.status}: {outcome.cause}" for _, outcome in ended if outcome.cause)),
     )
 
 
-def _objective(study: Study, ended: Sequence[Ended], means: Mapping[str, float]) -> float | None:
-    """Return the mean of the objective over trials; trials of a single member are stable from seed to seed, or not."""
-    name = study.options.objective
+def _objective(
+    study: Study, ended: Sequence[Ended], means: Mapping[str, float], counts: Mapping[str, int]
+) -> float | None:
+    """Return the mean of the objective over trials; trials of a single member are stable from seed to seed, or not.
+
+    A failed trial counts as the worst, and so do its pairs with other seeds; one whose data is missing does not count.
+    """
+    name, tried = study.options.objective, [outcome for _, outcome in ended if outcome.status != "missing"]
+    if not any(outcome.figures for outcome in tried):
+        return None
     if name == "stability" and all(trial.spec.n_members == 1 for trial, _ in ended):
-        return means.get("seed_stability")
-    found = [objective(outcome.figures, name) for _, outcome in ended if outcome.status in ("finished", "stopped")]
-    return float(np.mean(found)) if found else None
+        between = means.get("seed_stability")
+        pairs = math.comb(counts.get("seed_stability", 0), 2) / max(1, math.comb(len(tried), 2))
+        return None if between is None else between * pairs
+    return float(np.mean([objective(outcome.figures, name) for outcome in tried]))
 
 
 def _between_seeds(labellings: Sequence[Labels | None]) -> float | None:
@@ -293,7 +313,7 @@ def _between_seeds(labellings: Sequence[Labels | None]) -> float | None:
 
 def _cells(study: Study, found: Sequence[Setting]) -> tuple[list[str], list[list[str]]]:
     there = {name for setting in found for name in setting.means}
-    names = [name for name in COLUMNS if name in there and (name != "agreed" or "stability" in there)]
+    names = [name for name in COLUMNS if name in there and (name not in _SILENT or _in_ensembles(study, found, name))]
     names += sorted((name for name in there if name.startswith(_SIZE)), key=lambda name: int(name.removeprefix(_SIZE)))
     collapsed = any(setting.collapsed for setting in found)
     head = [*study.shown, "seeds", *(["collapsed"] if collapsed else []), *(_column(name)[0] for name in names)]
@@ -307,22 +327,34 @@ def _cells(study: Study, found: Sequence[Setting]) -> tuple[list[str], list[list
     return head, rows
 
 
+def _in_ensembles(study: Study, found: Sequence[Setting], name: str) -> bool:
+    """Return whether some ensembles have members of this status; of single members `collapsed` counts the trials."""
+    ensembles = any(trial.spec.n_members > 1 for trial in study.samples())
+    return (ensembles or name != "collapsed") and any(setting.means.get(name, 0) > 0 for setting in found)
+
+
 def _column(figure: str) -> tuple[str, float, int]:
     return COLUMNS.get(figure) or (f"size of class {figure.removeprefix(_SIZE)}", 1.0, 0)
 
 
 def _spread(setting: Setting, name: str) -> str:
-    if name not in setting.means:
+    if name not in setting.counts:
         return ""
+    n_seeds = setting.counts[name]
+    of = "" if n_seeds == setting.n_ended else f"[{n_seeds} of {setting.n_ended}]"
+    if not n_seeds:
+        return of
     _, scale, digits = _column(name)
-    mean = f"{scale * setting.means[name]:.{digits}f}"
-    return f"{mean} ({scale * setting.stds[name]:.{digits}f})" if name in setting.stds else mean
+    spread = f"({scale * setting.stds[name]:.{digits}f})" if name in setting.stds else ""
+    return " ".join(filter(None, (f"{scale * setting.means[name]:.{digits}f}", spread, of)))
 
 
 def _remarks(study: Study, found: Sequence[Setting]) -> list[str]:
     lines = []
     if any(setting.stds for setting in found):
         lines.append("Mean (standard deviation) over seeds.")
+    if any(count < setting.n_ended for setting in found for count in setting.counts.values()):
+        lines.append("[k of n]: the figure exists for k of the n seeds only, and the mean is of those.")
     if best(study, found):
         by = "true labels, as the study asks for" if study.options.objective.startswith("oracle_") else "no true label"
         lines.append(f"Bold: the best by {study.options.objective}, of each dataset; {by} chose it.")
@@ -330,8 +362,12 @@ def _remarks(study: Study, found: Sequence[Setting]) -> list[str]:
         lines.append(
             "Accuracy, NMI, ARI, KL* and probes are computed from the true classes, which no training has seen."
         )
-    lines += [f"{_listed(names)}: {cause}" for cause, names in _causes(found).items()]
-    return lines
+    return lines + failures(found)
+
+
+def failures(found: Sequence[Setting]) -> list[str]:
+    """Return why trials have no figures: a line a cause, with the settings it is of."""
+    return [f"{_listed(names)}: {cause}" for cause, names in _causes(found).items()]
 
 
 def _causes(found: Sequence[Setting]) -> dict[str, list[str]]:

@@ -18,7 +18,7 @@ from distclust.errors import DistclustError, RunFolderError
 from distclust.methods.base import EnsembleClusterer
 from distclust.results import Record, figures, probes, silhouette, sizes_by_class, soft_sizes
 from distclust.spec import Spec
-from distclust.sweep.study import TO_BE_SMALL, Trial
+from distclust.sweep.study import LABEL_FREE, TO_BE_SMALL, Trial
 
 _OUTCOME, _SPEC = "outcome.json", "spec.yaml"
 _WORST = -1.0  # of stability and silhouette, below all shares
@@ -144,9 +144,7 @@ def _finished(record: Record, model: EnsembleClusterer, data: Dataset, measures:
 
 
 def measured(model: EnsembleClusterer, data: Dataset, measures: Sequence[str]) -> Figures:
-    """Return what a study measures at the end of a trial, see `StudyOptions`; nothing where no member votes."""
-    if not model.last_round_.agreement.voters:
-        return {}
+    """Return what a study measures at the end of a trial, whether a member votes or not; see `StudyOptions`."""
     found: Figures = {}
     if "silhouette" in measures:
         found["silhouette"] = silhouette(model, data.x)
@@ -226,8 +224,13 @@ def given_up(where: str | Path, cause: str) -> Outcome:
 
 
 def objective(figures: Mapping[str, float], name: str) -> float:
-    """Return what a sweep looks at to choose, the greater the better; the worst where it is not known."""
+    """Return what a sweep looks at to choose, the greater the better; the worst where it is not known.
+
+    So it is without true labels where no member votes: a collapse may have a fine silhouette.
+    """
     value = figures.get(name, math.nan)
+    if name in LABEL_FREE and figures.get("voters") == 0:
+        return _WORST
     if name in TO_BE_SMALL:
         return _WORST_DIVERGENCE if math.isnan(value) else -value
     return _WORST if math.isnan(value) else value
