@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,8 @@ _USAGE = "MODEL DATA [coverage=SHARE] [dataset.OPTION=value ...] [--out FILE]"
 _DESCRIPTION = """\
 Label new points with a model that was kept, without Ray.
 
-MODEL is the folder of a run, or one that model.save() wrote. DATA is a name or a path, as in dataset=.
+MODEL is the folder of a run, or one that model.save() wrote. DATA is a name or a path, as in dataset=; a folder of
+images is read at the size, mode and depth that the model was trained on.
 coverage=0.9 labels the 90% of the points that the ensemble is surest of; the others get -1.
 """
 _EPILOG = """\
@@ -49,13 +50,32 @@ def predict_command(words: Sequence[str]) -> int:
 
     model = _model(places[0])
     folder = LocalFolder(target.parent)
-    data = load(places[1], **options)
+    data = load(places[1], **{**as_fitted(model, places[1], options), **options})
     for remark in data.remarks:
         print(f"{data.name}: {remark}")
     columns = predicted(model, data, coverage)
     folder.write(target.name, _parquet(columns))
     _say(columns, model, target)
     return 0
+
+
+def as_fitted(model: EnsembleClusterer, place: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options that read a folder of images as those were that the model was fitted on.
+
+    Args:
+        model: fitted.
+        place: name or path of the data.
+        options: of the data, as given.
+    """
+    from distclust.data.catalogue import is_image_folder
+
+    if len(model.shape_) != 3 or model.shape_[0] not in (1, 3) or not is_image_folder(place, options):
+        return {}
+    channels, height, width = model.shape_
+    if channels == 3:
+        return {"size": [height, width], "mode": "rgb"}
+    depth = {"uint8": 8, "float32": 16}.get(str(model.dtype_))
+    return {"size": [height, width], "mode": "grey", "depth": depth}
 
 
 def predicted(model: EnsembleClusterer, data: Dataset, coverage: float = 1.0) -> dict[str, Array]:

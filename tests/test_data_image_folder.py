@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image, features
 
 from distclust.contracts import Array
-from distclust.data import image_folder, load, points
+from distclust.data import image_files, image_folder, load, points
 from distclust.errors import DataError, ParameterError
 
 RNG = np.random.default_rng(0)
@@ -114,13 +116,215 @@ def test_sixteen_bits_are_kept(tmp_path: Path) -> None:
     assert load(tmp_path, size=5).x.max() <= 65535
 
 
-def test_first_picture_of_several(tmp_path: Path) -> None:
-    first, second = (Image.fromarray(picture()) for _ in range(2))
+def several(folder: Path, name: str, pages: list[Image.Image]) -> None:
+    write(folder, name, pages[0], save_all=True, append_images=pages[1:], lossless=True)
+
+
+def test_first_page_of_several_is_read_and_their_number_said(tmp_path: Path) -> None:
+    pages = [Image.fromarray(picture()) for _ in range(3)]
     for name in ("a.gif", "b.tif", "c.png", "d.webp"):
-        write(tmp_path, name, first, save_all=True, append_images=[second], lossless=True)
-    x = load(tmp_path, mode="grey").x
-    for row in x:
-        np.testing.assert_array_equal(row[0], np.asarray(first))
+        several(tmp_path, name, pages)
+    write(tmp_path, "e.png", picture())
+    data = load(tmp_path, mode="grey")
+    assert data.names == ("a.gif", "b.tif", "c.png", "d.webp", "e.png")
+    for row in data.x[:4]:
+        np.testing.assert_array_equal(row[0], np.asarray(pages[0]))
+    assert sum("4 files have several pages, 12 in all" in remark for remark in data.remarks) == 1
+
+
+def test_a_point_a_page(tmp_path: Path) -> None:
+    pages = [Image.fromarray(picture()) for _ in range(12)]
+    for name in ("a.gif", "b.tif", "c.png", "d.webp"):
+        several(tmp_path, name, pages)
+    write(tmp_path, "e.png", picture())
+    data = load(tmp_path, mode="grey", pages="all")
+    assert data.names == (
+        *(f"{file}#{page}" for file in ("a.gif", "b.tif", "c.png", "d.webp") for page in range(12)),
+        "e.png",
+    )
+    for index, row in enumerate(data.x[:-1]):
+        np.testing.assert_array_equal(row[0], np.asarray(pages[index % 12]))
+    drawn = load(tmp_path, mode="grey", pages="all", n_samples=9, seed=3)
+    assert drawn.names is not None
+    for name, row in zip(drawn.names, drawn.x, strict=True):
+        np.testing.assert_array_equal(row, data.x[data.names.index(name)])
+
+
+def test_pages_of_a_tiff_have_sizes_and_modes_of_their_own(tmp_path: Path) -> None:
+    pages = [Image.fromarray(picture(8, 8)), Image.fromarray(picture(20, 30, 3))]
+    several(tmp_path, "a.tif", pages)
+    assert load(tmp_path).x.shape == (1, 1, 8, 8)
+    data = load(tmp_path, pages="all", size=(20, 30))
+    assert data.x.shape == (2, 3, 20, 30)
+    np.testing.assert_array_equal(data.x[1], np.asarray(pages[1]).transpose(2, 0, 1))
+
+
+def test_a_page_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    several(tmp_path, "a.gif", [Image.fromarray(picture(40, 40)) for _ in range(3)])
+    path = tmp_path / "a.gif"
+    path.write_bytes(path.read_bytes()[:-600])
+    with pytest.raises(DataError, match=r"1 of 3 image files .* a\.gif#2 \(image file is truncated"):
+        load(tmp_path, pages="all")
+    assert load(tmp_path, pages="all", broken="skip").names == ("a.gif#0", "a.gif#1")
+
+
+@pytest.mark.parametrize(
+    ("suffix", "options"),
+    [("avif", {"quality": 100}), ("jp2", {}), ("tga", {}), ("jfif", {"format": "JPEG", "quality": 100})],
+)
+def test_more_kinds_of_images(tmp_path: Path, suffix: str, options: dict[str, Any]) -> None:
+    ramp = np.linspace(0, 255, 32 * 32).reshape(32, 32).astype(np.uint8)
+    write(tmp_path, f"a.{suffix.upper()}", ramp, **options)
+    np.testing.assert_allclose(load(tmp_path, mode="grey").x[0, 0], ramp, atol=6)
+
+
+def test_heic(tmp_path: Path) -> None:
+    heif = pytest.importorskip("pillow_heif")
+    heif.register_heif_opener()
+    ramp = np.linspace(0, 255, 32 * 32).reshape(32, 32).astype(np.uint8)
+    write(tmp_path, "a.HEIC", ramp, quality=100)
+    (tmp_path / "b.jpg").write_bytes((tmp_path / "a.HEIC").read_bytes())
+    data = load(tmp_path, mode="grey")
+    np.testing.assert_allclose(data.x[:, 0], np.stack([ramp, ramp]), atol=4)
+    assert any("b.jpg (HEIF)" in remark for remark in data.remarks)
+
+
+def test_pictures_that_cannot_be_read_are_counted_by_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image_files, "_decoders", lambda: ("JPEG", "PNG", "TIFF"))
+    head = b"\0\0\0\x1cftypheic" + b"\0" * 40
+    for name in ("a.heic", "b/b.HEIC", "c.avif", "d.cr2", "e.nef", "f.svg", "g.mov", "h.psd", "i.dcm", "j.jxl"):
+        write(tmp_path, name, head)
+    wanted = [
+        "2 .heic",
+        "pip install 'distclust[heif]'",
+        "1 .avif",
+        "1 .cr2, 1 .nef",
+        "1 .svg",
+        "1 .mov",
+        "1 .psd",
+        "1 .dcm",
+        "1 .jxl",
+    ]
+    with pytest.raises(DataError) as refused:
+        load(tmp_path)
+    assert [text for text in wanted if text not in str(refused.value)] == []
+    write(tmp_path, "z.png", picture())
+    data = load(tmp_path)
+    assert [text for text in wanted if text not in data.remarks[0]] == []
+    write(tmp_path, "z.png", head)
+    with pytest.raises(DataError, match=r"z\.png \(HEIF, which cannot be read here: pip install 'distclust\[heif\]'"):
+        load(tmp_path)
+
+
+def test_content_tells_where_the_suffix_does_not(tmp_path: Path) -> None:
+    array = picture()
+    for name in ("1234", "b.jpg", "c.dat", "d.jpg~"):
+        write(tmp_path, name, png(array))
+    write(tmp_path, "text", b"no image")
+    write(tmp_path, "z.png", picture())
+    os.mkfifo(tmp_path / "pipe")
+    data = load(tmp_path)
+    assert data.names == ("1234", "b.jpg", "z.png")
+    np.testing.assert_array_equal(data.x[1, 0], array)
+    said = " / ".join(data.remarks)
+    assert all(
+        text in said for text in ("c.dat, d.jpg~", "b.jpg (PNG)", "holds an image, read as such: 1234", "such as pipe")
+    )
+
+
+def test_degenerate_images_are_named(tmp_path: Path) -> None:
+    array = picture(40, 40)
+    write(tmp_path, "blank.png", np.full((40, 40), 7, np.uint8))
+    write(tmp_path, "long.png", picture(10, 400))
+    write(tmp_path, "same.png", array)
+    write(tmp_path, "same2.bmp", array)
+    write(tmp_path, "z.png", picture(40, 40))
+    said = " / ".join(load(tmp_path).remarks)
+    assert "1 image is of one single color: blank.png" in said
+    assert "1 image loses more than half" in said
+    assert "long and narrow: long.png" in said
+    assert "same2.bmp (as same.png)" in said
+    assert "z.png" not in said
+
+
+def test_sixteen_bits_by_choice(tmp_path: Path) -> None:
+    deep, flat = picture(dtype=np.uint16), picture()
+    write(tmp_path, "a.png", deep)
+    write(tmp_path, "b.png", flat)
+    eight = load(tmp_path, depth=8)
+    assert (eight.x.dtype, eight.value_range) == (np.uint8, (0, 255))
+    np.testing.assert_array_equal(eight.x[:, 0], np.stack([np.rint(deep / 257), flat]))
+    (tmp_path / "a.png").unlink()
+    np.testing.assert_array_equal(load(tmp_path, depth=16).x[0, 0], flat * np.float32(257))
+    write(tmp_path, "a.png", picture(channels=3))
+    with pytest.raises(ParameterError, match="depth is 16"):
+        load(tmp_path, depth=16)
+
+
+def test_modes_come_out_right(tmp_path: Path) -> None:
+    """Values of one color each, as the formats define them."""
+    half = Image.new("LA", (4, 4), (0, 127))
+    ink = Image.new("CMYK", (4, 4), (0, 255, 255, 0))
+    bits = Image.new("1", (4, 4), 1)
+    palette = Image.new("P", (4, 4), 1)
+    palette.putpalette([0, 0, 0, 200, 100, 50])
+    for name, image in {"a.png": half, "b.tif": ink, "c.jpg": ink, "d.png": bits, "e.gif": palette}.items():
+        write(tmp_path, name, image)
+    x = load(tmp_path, mode="rgb").x[:, :, 0, 0]
+    np.testing.assert_allclose(x, [[128] * 3, [255, 0, 0], [255, 0, 0], [255] * 3, [200, 100, 50]], atol=3)
+
+
+@pytest.mark.parametrize("suffix", ["tif", "webp", "png", "avif"])
+def test_other_kinds_stand_upright_too(tmp_path: Path, suffix: str) -> None:
+    blocks = np.zeros((16, 32), np.uint8)
+    blocks[:8, 16:], blocks[8:, :16] = 100, 200
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    write(tmp_path, f"a.{suffix}", Image.fromarray(blocks).convert("RGB"), exif=exif, quality=100, lossless=True)
+    data = load(tmp_path, mode="grey")
+    assert data.x.shape == (1, 1, 32, 16)
+    np.testing.assert_allclose(data.x[0, 0], np.rot90(blocks, -1), atol=6)
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    kinds=st.lists(st.sampled_from(["png", "jpg", "gif", "broken", "deep"]), min_size=1, max_size=12),
+    n_threads=st.integers(2, 5),
+    data=st.data(),
+)
+def test_any_number_of_threads_gives_the_same(
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    kinds: list[str],
+    n_threads: int,
+    data: Any,
+) -> None:
+    folder = tmp_path_factory.mktemp("any")
+    for index, kind in enumerate(kinds):
+        if kind == "gif":
+            several(folder, f"{index}.gif", [Image.fromarray(picture()) for _ in range(3)])
+        elif kind == "broken":
+            write(folder, f"{index}.png", png(picture(40, 40))[:-400])
+        else:
+            write(
+                folder,
+                f"{index}.{'png' if kind == 'deep' else kind}",
+                picture(dtype=np.uint16 if kind == "deep" else np.uint8),
+            )
+    options: dict[str, Any] = {"pages": data.draw(st.sampled_from(["first", "all"])), "broken": "skip", "mode": "grey"}
+    n_good = sum(1 if kind != "gif" or options["pages"] == "first" else 3 for kind in kinds if kind != "broken")
+    if n_good:
+        options["n_samples"] = data.draw(st.sampled_from([None, *range(1, n_good + 1)]))
+    seen: list[Any] = []
+    for cpus in (1, n_threads):
+        monkeypatch.setattr(image_folder, "available_cpus", lambda cpus=cpus: cpus)
+        try:
+            found = load(folder, **options)
+            seen.append((found.x.tobytes(), found.x.shape, found.names, found.remarks))
+        except DataError as error:
+            seen.append(str(error))
+    assert seen[0] == seen[1]
+    assert isinstance(seen[0], str) == (n_good == 0)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -152,10 +356,7 @@ def test_size_is_chosen_by_the_stated_rule(tmp_path: Path) -> None:
     write(tmp_path, "c.png", picture(100, 65))
     data = load(tmp_path)
     assert data.x.shape == (3, 1, 64, 64)
-    assert data.remarks == (
-        "the images are 64 to 129 pixels high and 40 to 80 wide; each is resized to cover 64 x 64 pixels and cropped "
-        "to its centre (dataset.size)",
-    )
+    assert "64 to 129 pixels high and 40 to 80 wide; each is resized to cover 64 x 64 pixels" in data.remarks[0]
     assert load(tmp_path, size=20).x.shape == (3, 1, 20, 20)
     assert load(tmp_path, size=[20, 30]).x.shape == (3, 1, 20, 30)
 
@@ -209,8 +410,8 @@ def test_no_more_files_are_decoded_than_are_wanted(tmp_path: Path, monkeypatch: 
         write(tmp_path, f"{index:02d}.png", picture())
     (tmp_path / "03.png").write_bytes(png(picture())[:-30])
     calls: list[Path] = []
-    framed = image_folder.framed
-    monkeypatch.setattr(image_folder, "framed", lambda path, frame: calls.append(path) or framed(path, frame))
+    framed = image_files.framed
+    monkeypatch.setattr(image_files, "framed", lambda path, *rest: calls.append(path) or framed(path, *rest))
     few, more = (load(tmp_path, n_samples=n, broken="skip", seed=1).names for n in (5, 9))
     assert few is not None
     assert more is not None
@@ -220,19 +421,62 @@ def test_no_more_files_are_decoded_than_are_wanted(tmp_path: Path, monkeypatch: 
         load(tmp_path, n_samples=20, broken="skip")
 
 
-def test_hidden_files_links_and_other_files(tmp_path: Path) -> None:
+def test_hidden_and_other_files(tmp_path: Path) -> None:
     write(tmp_path, "a/1.png", picture())
-    for name in (".hidden/2.png", "a/.3.png", "__MACOSX/4.png"):
-        write(tmp_path, name, picture())
+    for name in (".hidden/2.png", "a/.3.png", "a/._1.png", "__MACOSX/4.png", "@eaDir/1.png/SYNOPHOTO_THUMB_XL.jpg"):
+        write(tmp_path, name, picture(), format="PNG")
     (tmp_path / "a" / "notes.txt").write_text("x")
-    (tmp_path / "a" / "Thumbs.db").write_text("x")
-    outside = tmp_path.parent / f"{tmp_path.name}-outside"
-    write(outside, "5.png", picture())
-    os.symlink(outside, tmp_path / "b")
-    os.symlink(tmp_path, tmp_path / "a" / "round")  # a circle
+    for name in ("Thumbs.db", "desktop.ini", ".DS_Store"):
+        (tmp_path / "a" / name).write_text("x")
     data = load(tmp_path)
-    assert data.names == ("a/1.png", "b/5.png")
-    assert data.remarks == ("no images, left alone: 2 other files, such as a/Thumbs.db",)
+    assert data.names == ("a/1.png",)
+    assert data.remarks == ("no images, left alone: 1 other file, such as a/notes.txt",)
+
+
+def linked(folder: Path) -> None:
+    """Make a folder with links: to an image and a folder within, to an image and a folder without, and in a circle."""
+    outside = folder.parent / f"{folder.name}-outside"
+    for name in ("a/1.png", ".store/2.png"):
+        write(folder, name, picture())
+    for name in ("5.png", "below/6.png"):
+        write(outside, name, picture())
+    for name, target in {
+        "3.png": "a/1.png",
+        "4.png": ".store/2.png",  # as git-annex does
+        "40.png": ".store/2.png",
+        "5.png": outside / "5.png",
+        "a2": "a",
+        "b": outside,
+        "a/round": folder,
+        "c": outside / "below",
+        "up": folder.parent,
+    }.items():
+        os.symlink(target, folder / name)
+
+
+def test_links_that_lead_out_are_not_followed_unless_asked(tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    linked(folder)
+    data = load(folder)
+    assert data.names == ("4.png", "a/1.png")
+    assert sum("4 links lead out of the folder" in remark for remark in data.remarks) == 1
+    assert sum("b, c, up" in remark and "follow" in remark for remark in data.remarks) == 1
+    assert sum("3.png, 40.png, a/round, a2" in remark for remark in data.remarks) == 1
+    followed = load(folder, links="follow")
+    assert followed.names == ("4.png", "5.png", "a/1.png", "b/below/6.png")
+    assert not any("lead out" in remark for remark in followed.remarks)
+
+
+def test_a_folder_of_links_alone_says_so(tmp_path: Path) -> None:
+    write(tmp_path, "blobs/abc", png(picture()))
+    snapshot = tmp_path / "snapshot"
+    snapshot.mkdir()
+    os.symlink(tmp_path / "blobs" / "abc", snapshot / "a.png")
+    with pytest.raises(DataError, match=r"1 link leads out of the folder.*a\.png.*follow"):
+        load(snapshot)
+    assert load(snapshot, links="follow").names == ("a.png",)
+    os.symlink(snapshot, tmp_path / "other")  # the folder itself may be a link
+    assert load(tmp_path / "other", links="follow").names == ("a.png",)
 
 
 def test_names_that_are_no_text(tmp_path: Path) -> None:
@@ -253,7 +497,10 @@ def bomb() -> bytes:
 
 
 BROKEN = {
-    "empty.png": (b"", "no image of a known kind"),
+    "empty.png": (b"", "empty: 0 bytes"),
+    "dot.gif": (Image.new("L", (1, 1)), "1 x 1 pixel"),
+    "lfs.jpg": (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7\nsize 12\n", "git lfs pull"),
+    "page.jpg": (b"\n<!DOCTYPE html>\n<title>404</title>", "a web page"),
     "text.jpg": (b"no image at all", "no image of a known kind"),
     "truncated.png": (png(picture(40, 40))[:-400], "truncated"),
     "bomb.png": (bomb(), "decompression bomb"),
@@ -270,12 +517,12 @@ def test_broken_files_are_refused_together_or_left_out(tmp_path: Path) -> None:
     (tmp_path / "folder.png").mkdir()
     os.symlink(tmp_path / "nowhere.png", tmp_path / "link.png")
     with pytest.raises(
-        DataError, match=r"8 of 9 image files in .* cannot be read: .*and 3 more\. Mend or delete them, or leave"
+        DataError, match=r"11 of 12 image files in .* cannot be read: .*and 6 more\. Repair or delete them, or leave"
     ):
         load(tmp_path)
     data = load(tmp_path, broken="skip", mode="grey", size=8)
     assert data.names == ("fine/1.png",)
-    assert data.remarks[0].startswith("8 image files cannot be read, left out: ")
+    assert data.remarks[0].startswith("11 image files cannot be read, left out: ")
 
 
 @pytest.mark.parametrize("name", sorted(BROKEN))
@@ -294,10 +541,10 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
 
 
 def test_folders_without_images(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"is a folder without images .*no other file either"):
+    with pytest.raises(DataError, match=r"is a folder without images .*holds no file"):
         load(tmp_path)
     (tmp_path / "a.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(DataError, match=r"such as a\.csv.*give window="):
+    with pytest.raises(DataError, match=r"such as a\.csv.*window="):
         load(tmp_path)
 
 

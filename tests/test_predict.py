@@ -6,8 +6,9 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
-from distclust import CombinationAssignment
+from distclust import CombinationAssignment, load
 from distclust.run import main
 
 
@@ -68,6 +69,33 @@ def test_a_run_is_a_model_too(tmp_path, capsys):
         pd.read_parquet(path)["label"] for path in (tmp_path / "r" / "labels.parquet", tmp_path / "found.parquet")
     ]
     assert labels[0].equals(labels[1])
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_a_folder_of_images_is_read_as_the_fitted_ones_were(deep, tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    dtype, top = (np.uint16, 65535) if deep else (np.uint8, 255)
+    for index in range(24):
+        dark = rng.integers(0, top // 4, (8, 8))
+        write_image(tmp_path / "old" / f"{index}.png", dark + (index % 2) * top // 2, dtype)
+        write_image(tmp_path / "same" / f"{index}.png", dark + (index % 2) * top // 2, dtype)
+    data = load(tmp_path / "old")
+    model = CombinationAssignment(n_clusters=2, n_epochs=4, n_rounds=2).fit(data.x)
+    model.save(tmp_path / "model")
+    # the same pictures among others of another size, mode and depth
+    write_image(tmp_path / "same" / "large.png", rng.integers(0, 255, (200, 300, 3)), np.uint8)
+    write_image(tmp_path / "same" / "other.png", rng.integers(0, 255, (9, 8)), np.uint8 if deep else np.uint16)
+    out = tmp_path / "labels.parquet"
+    assert main(["predict", str(tmp_path / "model"), str(tmp_path / "same"), "--out", str(out)]) == 0
+    found = pd.read_parquet(out).set_index("name")["label"]
+    assert found[list(data.names)].tolist() == model.labels_.tolist()
+    assert main(["predict", str(tmp_path / "model"), str(tmp_path / "same"), "dataset.size=9", "--out", "x"]) == 2
+    assert "was fitted on (1, 8, 8)" in capsys.readouterr().err
+
+
+def write_image(path, values, dtype):
+    path.parent.mkdir(exist_ok=True)
+    Image.fromarray(values.astype(dtype)).save(path)
 
 
 BAD = {

@@ -67,7 +67,10 @@ _IMAGE_FOLDER = {
     **_COMMON,
     "size": o.side(),
     "mode": o.one_of(None, "grey", "rgb", None),
+    "depth": o.DEPTH,
     "broken": o.one_of("refuse", "refuse", "skip"),
+    "pages": o.one_of("first", "first", "all"),
+    "links": o.one_of("inside", "inside", "follow"),
     "labels": o.one_of(None, "folders", None),
 }
 _TABLE = {
@@ -145,14 +148,18 @@ def load(name_or_path: str | os.PathLike[str] | TorchDataset[Any], **options: An
         the program of its authors). x is a view or a copy as `timeseries.realdisp` says; indexing a view copies only
         what is taken.
 
-    Folders: of images, in sub-folders or not, in the order of their paths (`Dataset.names`): .bmp, .gif (its first
-        picture), .jpg, .png, .ppm, .tif, .webp. size= is a square's side or (height, width); each image is resized so
-        that it covers this and cropped to its centre. size=None keeps images that all have one size of at most 128
+    Folders: of images, in sub-folders or not, in the order of their paths (`Dataset.names`): .avif, .bmp, .gif, .jp2,
+        .jpg, .png, .ppm, .tif, .webp and others, .heic after pip install 'distclust[heif]', and files without a suffix
+        that hold such an image. size= is a square's side or (height, width); each image is resized so
+        that it covers this and cropped to its center. size=None keeps images that all have one size of at most 128
         pixels a side; otherwise they become 64 x 64 if at least half have a short side of 64 pixels or more, else 32 x
         32. mode=None is "grey" if all are stored as grey, else "rgb". Images stand upright as EXIF says, and on white
-        where they are transparent; x is uint8, or, of grey images among which some have 16 bits, float32 in 0 ..
-        65535. Files that cannot be read are refused, or left out with broken="skip". labels="folders" makes the topmost
-        sub-folder an image's class; without it there are no classes.
+        where they are transparent; x is uint8, or, of grey images with depth=16, float32 in 0 .. 65535; depth=None is
+        16 if some grey image has 16 bits, else 8. Of a file with several pages the first is read; pages="all" makes
+        each page a point, named file#page, from 0. Links that lead out of the folder are not followed, unless
+        links="follow". Files that cannot be read, and images of 1 x 1 pixel, are refused, or left out with
+        broken="skip". labels="folders" makes the topmost sub-folder an image's class; without it there are no classes.
+        What was left out or looks wrong (blank images, equal ones, long and narrow ones) is in `Dataset.remarks`.
 
     Tables: .csv, .tsv or .parquet, a row a point (N, D) float32. All columns are features unless columns= names them or
         exclude= leaves some out; bools are 0 and 1, a column of lists of one length (an embedding) is as many features,
@@ -213,6 +220,11 @@ def load(name_or_path: str | os.PathLike[str] | TorchDataset[Any], **options: An
     if chosen["reference"] is not None:
         data = reference_of(data, chosen["reference"], chosen["seed"], chosen["reference_draw"])
     return resampled(data, chosen["resample"], chosen["seed"], chosen["resample_draw"])
+
+
+def is_image_folder(name_or_path: object, options: Mapping[str, Any]) -> bool:
+    """Return whether `load` reads a folder of images for this name or path and these options."""
+    return _entry(name_or_path, options)[1].options is _IMAGE_FOLDER
 
 
 def _entry(given: Any, options: Mapping[str, Any]) -> tuple[str, Entry]:

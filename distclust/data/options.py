@@ -179,6 +179,7 @@ def _is_integer(value: object, at_least: int) -> bool:
 SEED = count(0, at_least=0)
 IMBALANCE = one_of(None, *FREQUENCIES, None)
 SUBSET = Option(None, "an integer of at least 1, or None", lambda value: value is None or _is_integer(value, 1))
+DEPTH = Option(None, "8, 16 or None", lambda value: value is None or (_is_integer(value, 8) and value in (8, 16)))
 REFERENCE = one_of(None, "gaussian", "uniform", "shuffled", None)
 SPLIT = one_of("all", "all", "train", "test")
 READING = {  # how a csv file is written

@@ -156,6 +156,11 @@ def check_fits(n_bytes: int) -> None:
         )
 
 
+def fitting(n_bytes: float) -> float:
+    """Return how many things of so many bytes fit into a quarter of the machine's memory."""
+    return _memory() / 4 / n_bytes
+
+
 def _memory() -> float:
     """Return the machine's memory in bytes, infinity where it is not told."""
     try:

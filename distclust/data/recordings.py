@@ -13,7 +13,7 @@ import numpy.typing as npt
 from distclust.contracts import Array, Labels
 from distclust.data import tables
 from distclust.data.arrays import class_indices
-from distclust.data.image_folder import files_below, readable
+from distclust.data.folder import Files, readable
 from distclust.data.options import Options
 from distclust.data.points import Points, Rows
 from distclust.data.tables import Table, check_missing, class_names, feature_columns, numbers, read_table
@@ -135,7 +135,7 @@ def _files(path: Path) -> Iterator[tuple[str, Path]]:
     if not path.is_dir():
         yield path.name, path
         return
-    there = files_below(path)
+    there = Files(path, follow=True).names
     names = [name for name in there if name.lower().endswith(tables.SUFFIXES)]
     if not names:
         other = f"; it holds {readable(there[0])!r}" if there else ""

@@ -27,6 +27,7 @@ from ray.exceptions import (
 )
 
 from distclust.contracts import Agreement, Array, Event, Listener, MemberOutput, Method, Round, State
+from distclust.data.threads import available_cpus
 from distclust.distributed.checkpoint import located
 from distclust.distributed.mapped import MappedArray, mapped, opened
 from distclust.distributed.pool import (
@@ -440,11 +441,6 @@ def put_data(x: Array) -> Any:
     if place is not None and (len(stores) == 1 or x.nbytes > min(stores)):
         return ray.put(place)
     return ray.put(np.asarray(x))
-
-
-def available_cpus() -> int:
-    """Return the number of CPUs that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _preferred(worker: _Remote, waiting: list[int]) -> int:

@@ -57,6 +57,7 @@ class EnsembleClusterer(ClusterMixin, ClassNamePrefixFeaturesOutMixin, Transform
         calibration_: the temperature of `predict_proba`, and how it was found; see `calibration.calibrate`.
         names_: (M, K) the consensus' name for each member's cluster; -1 throughout for a member without a say.
         shape_: shape of one data point.
+        dtype_: type of the data, as in "uint8"; None of a model saved by an earlier version.
         n_features_in_: size of the second axis of X.
         feature_names_in_: names of its columns, where X was a table that has them.
     """
@@ -223,6 +224,7 @@ class EnsembleClusterer(ClusterMixin, ClassNamePrefixFeaturesOutMixin, Transform
         self.clusters_ = np.unique(self.labels_[self.labels_ >= 0])
         self.n_features_in_ = int(x.shape[1])
         self.shape_ = tuple(x.shape[1:])
+        self.dtype_: str | None = str(x.dtype)
         self.names_ = np.stack([method.names(o, a) for o, a in zip(last.outputs, last.agreement.aligned, strict=True)])
         self.members_ = [
             None if state is None else revived(method.member(self.shape_, index), state)

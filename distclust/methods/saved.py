@@ -69,7 +69,7 @@ def load_model(folder: str | Path) -> EnsembleClusterer:
         model.names_ = np.array(found.names, dtype=np.int64)
         model.clusters_ = np.array(found.clusters, dtype=np.int64)
         model.calibration_ = Calibration(**found.calibration.model_dump()) if found.calibration else Calibration()
-        model.shape_ = tuple(found.shape)
+        model.shape_, model.dtype_ = tuple(found.shape), found.dtype
         model.n_features_in_ = model.shape_[0]
         model.members_ = [
             revived(model.member(model.shape_, index), _state(path / _member_file(index))) if there else None
@@ -102,6 +102,7 @@ class _Manifest(BaseModel):
     method: str
     parameters: dict[str, Any]
     shape: list[Annotated[int, Field(ge=1)]] = Field(min_length=1, max_length=3)
+    dtype: str | None = None  # earlier versions did not write it
     names: list[list[int]]  # (M, K)
     clusters: list[int]
     calibration: _Calibration | None
@@ -165,6 +166,7 @@ def _manifest(model: EnsembleClusterer) -> dict[str, Any]:
         "method": name,
         "parameters": {key: plain_value(getattr(model, key)) for key in declared(type(model))},
         "shape": list(model.shape_),
+        "dtype": model.dtype_,
         "names": model.names_.tolist(),
         "clusters": model.clusters_.tolist(),
         "calibration": model.calibration_._asdict() if model.calibration_.n_points else None,
