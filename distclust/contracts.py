@@ -32,6 +32,8 @@ class Dataset:
         rows: (N,) which points of the data that was resampled these are, ascending; None = all.
         names: (N,) what leads back to each point's origin, as a file's path within its folder; None = there is none.
         feature_names: (D,) names of a vector's features, or (C,) of the channels of a window; None = not known.
+        origins: columns (N,) that say more of where each point comes from, as a window's file, first and last row, and
+            start and end time; labels.parquet has them. None = there are none.
         remarks: what else is to be said of how the data was read, a sentence each.
     """
 
@@ -43,6 +45,7 @@ class Dataset:
     rows: Labels | None = None
     names: tuple[str, ...] | None = None
     feature_names: tuple[str, ...] | None = None
+    origins: Mapping[str, Array] | None = None
     remarks: tuple[str, ...] = ()
 
 

@@ -23,8 +23,8 @@ images is read at the size, mode and depth that the model was trained on.
 coverage=0.9 labels the 90% of the points that the ensemble is surest of; the others get -1.
 """
 _EPILOG = """\
-FILE gets, a row a point: index, name where points have names, label, agreement (the share of the voting members
-behind the label) and probability (the mean of what they give it).
+FILE gets, a row a point: index, name where points have names, the file, rows and times of windows of recordings,
+label, agreement (the share of the voting members behind the label) and probability (the mean of what they give it).
 
 examples:
   python -m distclust.run predict runs/my-run new.npy
@@ -79,7 +79,9 @@ def as_fitted(model: EnsembleClusterer, place: str, options: Mapping[str, Any]) 
 
 
 def predicted(model: EnsembleClusterer, data: Dataset, coverage: float = 1.0) -> dict[str, Array]:
-    """Return what a model says of each point: index, name if it has one, label, agreement and probability, (N,) each.
+    """Return what a model says of each point, columns (N,).
+
+    These are index, name and `Dataset.origins` where there are any, label, agreement and probability.
 
     Args:
         model: fitted.
@@ -95,6 +97,7 @@ def predicted(model: EnsembleClusterer, data: Dataset, coverage: float = 1.0) ->
     return {
         "index": np.arange(len(data.x)) if data.rows is None else data.rows,
         **({} if data.names is None else {"name": np.array(data.names, dtype=object)}),
+        **(data.origins or {}),
         "label": covered(agreement, probabilities, coverage),
         "agreement": agreement.share,
         "probability": np.where(agreement.labels >= 0, probability, 0.0),

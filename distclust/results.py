@@ -8,7 +8,7 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, cast
@@ -88,15 +88,22 @@ class Record:
             raise RunFolderError(f"{_ROUNDS} in {self.where} cannot be read ({error}); put it back.") from error
         return found
 
-    def store_labels(self, round: Round, rows: Labels | None = None, names: tuple[str, ...] | None = None) -> None:
+    def store_labels(
+        self,
+        round: Round,
+        rows: Labels | None = None,
+        names: tuple[str, ...] | None = None,
+        origins: Mapping[str, Array] | None = None,
+    ) -> None:
         """Write labels.parquet.
 
         Args:
             round: its labels.
             rows: (N,) its column `index`, see `Dataset.rows`; None = 0 .. N - 1.
             names: (N,) its column `name`, see `Dataset.names`; None = no such column.
+            origins: (N,) further columns, see `Dataset.origins`; None = none.
         """
-        self.write(_LABELS, _parquet(round, rows, names))
+        self.write(_LABELS, _parquet(round, rows, names, origins))
 
     def labels(self) -> Labelled | None:
         """Return what labels.parquet holds; None before there is one."""
@@ -133,8 +140,8 @@ class RunFolder(Record):
     """A run's folder.
 
     Files: spec.yaml (everything needed to run it again), rounds.jsonl (a line a round), labels.parquet (index, name
-    where the points have names, label, agreement, agreed, one column a member), metrics.json (label-free always; with
-    truth only if there is any), model/, members/ (checkpoints), tensorboard/.
+    where the points have names, `Dataset.origins`, label, agreement, agreed, one column a member), metrics.json
+    (label-free always; with truth only if there is any), model/, members/ (checkpoints), tensorboard/.
 
     Args:
         path: of the folder.
@@ -233,7 +240,7 @@ class RunFolder(Record):
             model: fitted.
             data: what it was fitted on; the true classes, if there are any, are read here and nowhere before.
         """
-        self.store_labels(model.last_round_, data.rows, data.names)
+        self.store_labels(model.last_round_, data.rows, data.names, data.origins)
         if not (self.path / "model").exists():
             save_model(model, self.path / "model")
         found = measured(model.last_round_, data, int(model.names_.shape[1]))
@@ -522,13 +529,16 @@ def _n_names(agreement: Agreement) -> int:
     return max(0, int(agreement.labels.max()), int(agreement.aligned.max())) + 1
 
 
-def _parquet(round: Round, rows: Labels | None, names: tuple[str, ...] | None) -> bytes:
+def _parquet(
+    round: Round, rows: Labels | None, names: tuple[str, ...] | None, origins: Mapping[str, Array] | None
+) -> bytes:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     a = round.agreement
     index = np.arange(len(a.labels)) if rows is None else rows
     columns: dict[str, Any] = {"index": index} | ({} if names is None else {"name": pa.array(names, pa.string())})
+    columns |= dict(origins or {})
     columns |= {"label": a.labels, "agreement": a.share, "agreed": a.agreed}
     columns |= {f"member{m:02d}": row for m, row in enumerate(a.aligned)}
     sink = io.BytesIO()

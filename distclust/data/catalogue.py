@@ -16,6 +16,7 @@ from distclust.data.features import read_features
 from distclust.data.files import SUFFIXES as ARRAYS
 from distclust.data.files import expanded, read_points
 from distclust.data.image_folder import read_image_folder
+from distclust.data.moments import UNITS
 from distclust.data.points import Points, imbalanced, resampled, subset
 from distclust.data.recordings import read_recordings
 from distclust.data.reference import reference_of
@@ -88,13 +89,16 @@ _RECORDINGS = {
     "window": o.count(1),
     "step": o.SUBSET,
     "time_column": o.column(),
+    "time_unit": o.one_of(None, *UNITS, None),
+    "time_format": o.text(),
     "rate": o.positive(),
     "gap": o.positive(),
     "recording_column": o.column(),
     "columns": o.columns(),
     "exclude": o.columns(),
     "label_column": o.column(),
-    "missing": o.one_of("refuse", "refuse", "drop"),
+    "missing": o.one_of("refuse", "refuse", "drop", "interpolate"),
+    "longest_gap": o.positive(),
     **o.READING,
 }
 _TORCH = {
@@ -180,10 +184,22 @@ def load(name_or_path: str | os.PathLike[str] | TorchDataset[Any], **options: An
 
     Recordings: with window= such a table, or a folder of them, is recordings, a row a moment and a column a channel,
         and x their windows (N, C, window) of so many rows, one every step= rows (None: half a window). No window spans
-        two files, two values of recording_column=, a row with a missing value (after missing="drop"), or, where
-        time_column= gives seconds or dates and times, an interval longer than gap= seconds (None: 1.5 times the
-        median). rate= interpolates linearly to so many rows a second first, so that window and step count those. A
-        window's class is its most frequent label of label_column=. Names are file:recording:first row.
+        two files, two values of recording_column=, a row with a missing value, or a gap in time.
+        time_column= gives numbers, in time_unit= "d", "h", "min", "s", "ms", "us" or "ns" (None: seconds, unless the
+        column's name ends in a unit or the numbers are Unix times in ms, us or ns); or dates and times, as text in ISO
+        8601 or as time_format= says in strftime's words. They must ascend.
+        gap= is the longest interval in seconds that is no gap. None: 1.5 times the typical interval, which is the
+        median of the 32 around it, so that parts at different rates are each judged by their own; more where intervals
+        vary: 1.5 times their upper quartile, and up to 20 times where rows are events.
+        rate= interpolates linearly to so many rows a second, so that window and step count those; intervals up to 3.5
+        times the typical one, and up to 1.5 times those of the rate, are then no gaps.
+        missing="drop" leaves out rows with a missing value; "interpolate" fills in missing values, channel by channel,
+        and gaps, linearly between known values at most longest_gap= seconds apart (rows in between, where there is no
+        time_column; None: five rows), and nothing before the first and after the last.
+        A window's class is its most frequent label of label_column=. Names are file:recording:first row;
+        `Dataset.origins` has the columns file, recording (with recording_column), first_row and last_row (of the
+        table, from 0; at a rate, the rows that enclose the window), start_time and end_time (as in time_column; dates
+        and times in UTC where they have a zone).
 
     torch Datasets of map style: item i is x, or (x, y); each is fetched once. labels=True takes y as classes.
 

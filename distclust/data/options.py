@@ -122,6 +122,11 @@ def markers() -> Option:
     return Option(None, "a text or a number, several of them in a list or tuple, or None", allows)
 
 
+def text() -> Option:
+    """Return an option that takes a text that is not empty, or None."""
+    return Option(None, "a text, or None", lambda value: value is None or (isinstance(value, str) and bool(value)))
+
+
 def switch(default: bool | None) -> Option:
     """Return an option that takes True or False, or None where that is its default."""
     if default is None:

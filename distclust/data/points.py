@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +31,7 @@ class Points:
         name: what the data is called, "" = as it was asked for.
         names: (N,) as in `Dataset`.
         feature_names: as in `Dataset`.
+        origins: as in `Dataset`.
         remarks: as in `Dataset`.
     """
 
@@ -40,6 +43,7 @@ class Points:
     name: str = ""
     names: tuple[str, ...] | None = None
     feature_names: tuple[str, ...] | None = None
+    origins: Mapping[str, Array] | None = None
     remarks: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -49,7 +53,7 @@ class Points:
         """Return the chosen points, by ascending index."""
         rows = chosen if self.rows is None else self.rows[chosen]
         y = None if self.y is None else self.y[chosen]
-        return replace(self, rows=rows, y=y, names=of_rows(self.names, chosen))
+        return replace(self, rows=rows, y=y, **_of_rows(self, chosen))
 
     def dataset(self, name: str) -> Dataset:
         """Return the points as a dataset; x is a view where they are evenly spaced rows."""
@@ -62,6 +66,7 @@ class Points:
             self.value_range,
             names=self.names,
             feature_names=self.feature_names,
+            origins=self.origins,
             remarks=self.remarks,
         )
 
@@ -118,12 +123,16 @@ def resampled(data: Dataset, share: float | None, seed: int, draw: int = 0) -> D
     order = generator(seed, "resample", round=draw).permutation(n_points)
     rows = np.sort(order[: max(2, round(share * n_points))]).astype(np.int64)
     y = None if data.y is None else data.y[rows]
-    return replace(data, x=take(data.x, rows), y=y, rows=rows, names=of_rows(data.names, rows))
+    return replace(data, x=take(data.x, rows), y=y, rows=rows, **_of_rows(data, rows))
 
 
-def of_rows(names: tuple[str, ...] | None, rows: Rows) -> tuple[str, ...] | None:
-    """Return the names of some points, None where there are none."""
-    return None if names is None else tuple(names[row] for row in rows)
+def _of_rows(data: Points | Dataset, rows: Rows) -> dict[str, Any]:
+    """Return the names and the origins of some points."""
+    names, origins = data.names, data.origins
+    return {
+        "names": None if names is None else tuple(names[row] for row in rows),
+        "origins": None if origins is None else {name: column[rows] for name, column in origins.items()},
+    }
 
 
 def take(x: Array, rows: Rows) -> Array:

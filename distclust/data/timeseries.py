@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from distclust.contracts import Array, Labels
 from distclust.data.arrays import class_indices
@@ -29,10 +30,16 @@ class Recording:
     Args:
         values: (T, C) float32, one row a moment.
         activities: (T,) int64, 1 .. 33.
+        rows: (T,) line of the file, counted from 0.
+        seconds: (T,) Unix times.
+        n_lines: of the file, with those that were left out.
     """
 
     values: Array
     activities: Labels
+    rows: Rows
+    seconds: npt.NDArray[np.float64]
+    n_lines: int
 
 
 def windows(recording: Array, window: int, step: int) -> Array:
@@ -104,7 +111,25 @@ def realdisp(options: Options) -> Points:
     y, n_clusters = class_indices(window_labels(activities, window, starts), len(starts))
     values = np.concatenate([recording.values for recording in recordings.values()])  # (T, 117)
     name = "" if len(recordings) == N_SUBJECTS else f"realdisp ({len(recordings)} of {N_SUBJECTS} subjects)"
-    return Points(windows(values, window, 1), y, n_clusters, rows=starts, name=name)
+    n_lines = sum(recording.n_lines for recording in recordings.values())
+    remark = (
+        f"{n_lines - len(values):,} of {n_lines:,} moments have no activity or miss a value and are left out; windows "
+        "are cut from the rest, as if nothing had been in between"
+    )
+    origins = _origins(recordings, starts, starts + window - 1)
+    return Points(windows(values, window, 1), y, n_clusters, rows=starts, name=name, origins=origins, remarks=(remark,))
+
+
+def _origins(recordings: dict[int, Recording], first: Rows, last: Rows) -> dict[str, Array]:
+    """Return the file and line, and the time, of the first and the last moment of each window."""
+    files = np.array([f"subject{subject}_ideal.log" for subject in recordings])
+    of = np.repeat(np.arange(len(files)), [len(recording.rows) for recording in recordings.values()])
+    rows = np.concatenate([recording.rows for recording in recordings.values()])
+    seconds = np.concatenate([recording.seconds for recording in recordings.values()])
+    found: dict[str, Array] = {"file": files[of[first]], "first_row": rows[first], "last_row": rows[last]}
+    if (of[first] != of[last]).any():
+        found["last_file"] = files[of[last]]
+    return found | {"start_time": seconds[first], "end_time": seconds[last]}
 
 
 def window_starts(lengths: Sequence[int], window: int, step: int) -> Rows:
@@ -187,4 +212,5 @@ def read_recording(path: Path) -> Recording:
         raise DataError(f"{path}: a line ends without an activity from 0 to {N_ACTIVITIES}. Unpack it anew.")
     values = table[:, 2:-1].astype(np.float32)  # (T, 117)
     kept = (activities != 0) & ~np.isnan(values).any(axis=1)
-    return Recording(values[kept], activities[kept].astype(np.int64))
+    seconds = table[kept, 0] + table[kept, 1] / 1e6
+    return Recording(values[kept], activities[kept].astype(np.int64), np.flatnonzero(kept), seconds, len(table))

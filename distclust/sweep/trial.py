@@ -139,7 +139,7 @@ def _finished(record: Record, model: EnsembleClusterer, data: Dataset, measures:
     found["seconds"] = sum(line["seconds"] for line in record.rounds())
     with threads(1):  # so that its sums do not depend on the machine
         found |= measured(model, data, measures)
-    record.store_labels(last, data.rows, data.names)
+    record.store_labels(last, data.rows, data.names, data.origins)
     return _ended(record, Outcome("finished", "", last.index + 1, found))
 
 
