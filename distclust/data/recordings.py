@@ -140,7 +140,7 @@ def read_recordings(path: Path, options: Options) -> Points:
     starts = window_starts([len(piece) for piece in long], window, step)
     y, n_clusters = _classes(long, window, starts)
     origins = _origins(long, window, step, options)
-    remarks += [_remark(cuts, len(starts), window, step)]
+    remarks += [_remark(cuts, sum(losses, Loss()), len(starts), window, step)]
     remarks += _remarks_on_loss(losses, cuts, options) + _remarks_on_time(cuts, long, options)
     return Points(
         windows(np.concatenate([piece.values for piece in long]), window, 1),
@@ -479,11 +479,12 @@ def _too_short(path: Path, pieces: Sequence[Piece], cuts: Sequence[Cut], loss: L
     )
 
 
-def _remark(cuts: Sequence[Cut], n: int, window: int, step: int) -> str:
+def _remark(cuts: Sequence[Cut], loss: Loss, n: int, window: int, step: int) -> str:
     n_pieces = sum(len(cut.pieces) for cut in cuts)
     cut = f" cut at gaps into {n_pieces:,} pieces" if n_pieces > len(cuts) else ""
     recordings = f"{len(cuts):,} recording{'s' * (len(cuts) > 1)}"
-    return f"{n:,} windows of {window} moments, one every {step}, of {recordings}{cut}"
+    ends = f"; {loss.ends:,} moments follow the last window of a recording" if loss.ends else ""
+    return f"{n:,} windows of {window} moments, one every {step}, of {recordings}{cut}{ends}"
 
 
 def _remarks_on_loss(each: Sequence[Loss], cuts: Sequence[Cut], options: Options) -> list[str]:
@@ -503,8 +504,8 @@ def _remarks_on_loss(each: Sequence[Loss], cuts: Sequence[Cut], options: Options
         )
     elif loss.cut:
         found.append(f"{loss.cut:,} of {loss.total:,} moments are in no window because of gaps or missing values")
-    if short := [cut.recording for one, cut in zip(each, cuts, strict=True) if one.whole]:
-        shown = ", ".join(f"{one.name} ({len(one):,} moments)" for one in short[:_SHOWN])
+    if short := [cut for one, cut in zip(each, cuts, strict=True) if one.whole]:
+        shown = ", ".join(f"{cut.recording.name} ({len(cut.pieces[0]):,} moments)" for cut in short[:_SHOWN])
         more = f" and {len(short) - _SHOWN:,} more" if len(short) > _SHOWN else ""
         found.append(
             f"{len(short):,} of {len(cuts):,} recordings are shorter than a window and left out: {shown}{more}"
