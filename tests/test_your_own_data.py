@@ -61,7 +61,7 @@ def test_commands_load_their_data(folder, line):
 
 
 def test_there_are_commands():
-    assert len(COMMANDS) == 10
+    assert len(COMMANDS) == 11
 
 
 @pytest.mark.parametrize("code", blocks("python"))
