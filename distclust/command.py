@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
-from distclust.errors import DistclustError, InputError
+from distclust.errors import DistclustError, InputError, on_command_line
 
 INTERRUPTED = 130
 
@@ -25,10 +25,10 @@ def exit_code(command: Callable[[], int], interrupted: Callable[[], str]) -> int
     try:
         return command()
     except InputError as error:
-        print(f"distclust: {error}", file=sys.stderr)
+        print(f"distclust: {on_command_line(error)}", file=sys.stderr)
         return 2
     except DistclustError as error:
-        print(f"distclust: {error}", file=sys.stderr)
+        print(f"distclust: {on_command_line(error)}", file=sys.stderr)
         return 1
     except BrokenPipeError:  # whoever read the output has gone, as in `... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -11,11 +11,14 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 import annotated_types
 import numpy as np
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from distclust.errors import ParameterError, unknown_name
+from distclust.errors import ParameterError, as_typed, either, key_of, option_name, unknown_option
+from distclust.yaml12 import Reading
 
+_NONE = type(None)
+_BOUNDS = {"minimum": "ge", "maximum": "le", "exclusiveMinimum": "gt", "exclusiveMaximum": "lt"}
 _KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
 
 
@@ -40,15 +43,37 @@ class Parameter:
         """What may be given, in words."""
         return _in_words(self.annotation)
 
-    def fault(self, value: Any) -> str | None:
-        """Return what is wrong with a value, None if nothing is."""
+    @property
+    def reading(self) -> Reading:
+        """How a value is read that stands in a file or on the command line."""
+        return _reading(self.annotation)
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        """The type, bounds, default and description as JSON Schema; `from_schema` goes back."""
+        return {**TypeAdapter(self.annotation).json_schema(), "default": self.default}
+
+    @classmethod
+    def from_schema(cls, name: str, schema: Mapping[str, Any]) -> Parameter:
+        """Return the parameter of a schema, whose numbers are finite."""
+        return cls(name, _annotation(schema), plain_value(schema["default"]), schema["description"])
+
+    def fault(self, value: Any, of: str = "") -> str | None:
+        """Return what is wrong with a value, None if nothing is.
+
+        Args:
+            value: what was given.
+            of: what the command line's key begins with, see `errors.option`.
+        """
         try:
             TypeAdapter(self.annotation, config=ConfigDict(strict=True)).validate_python(value)
         except ValidationError:
             near = get_close_matches(value, _names(self.annotation), n=1) if isinstance(value, str) else []
             hint = f" Did you mean {near[0]!r}?" if near else ""
             meaning = f" ({self.description})" if self.description else ""
-            return f"{self.name}={value!r} cannot be used: {self.name}{meaning} must be {self.allowed}.{hint}"
+            known = option_name(self.name, of=of)
+            given = either(f"{self.name}={value!r}", as_typed(key_of(self.name, of), value))
+            return f"{given} cannot be used: {known}{meaning} must be {self.allowed}.{hint}"
         return None
 
 
@@ -72,21 +97,28 @@ def _declared(owner: type) -> Mapping[str, Parameter]:
     }
 
 
-def check(owner: type, values: Mapping[str, Any], *, kind: str = "parameter") -> dict[str, Any]:
+def check(owner: type, values: Mapping[str, Any], *, kind: str = "parameter", of: str = "") -> dict[str, Any]:
     """Return checked values of all parameters that `owner` declares.
 
     Args:
         owner: a dataclass whose fields are annotated.
         values: name -> value; what is missing takes its default.
         kind: what to call an unknown name.
+        of: what the command line's keys begin with, see `errors.option`.
 
     Raises:
         ParameterError: with all faults together.
     """
-    known = declared(owner)
+    return check_known(declared(owner), values, kind=kind, of=of)
+
+
+def check_known(
+    known: Mapping[str, Parameter], values: Mapping[str, Any], *, kind: str = "parameter", of: str = ""
+) -> dict[str, Any]:
+    """Return checked values of all parameters of a table, name -> Parameter; see `check`."""
     plain = {name: plain_value(value) for name, value in values.items()}
-    found = [unknown_name(kind, name, known) for name in plain if name not in known]
-    found += [fault for name, value in plain.items() if name in known and (fault := known[name].fault(value))]
+    found = [unknown_option(kind, name, known, of) for name in plain if name not in known]
+    found += [fault for name, value in plain.items() if name in known and (fault := known[name].fault(value, of))]
     if found:
         raise ParameterError(found)
     return {name: plain.get(name, parameter.default) for name, parameter in known.items()}
@@ -101,6 +133,45 @@ def plain_value(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return tuple(plain_value(item) for item in value)
     return value
+
+
+def _reading(annotation: Any) -> Reading:
+    members = _members(annotation)
+    lists = [get_args(member)[0] for member in members if get_origin(member) is tuple]
+    if any("text" in _reading(item) for item in lists):
+        return "texts"
+    if any(get_origin(member) is Mapping and _reading(get_args(member)[1]) == "text" for member in members):
+        return "text"
+    if str in members:
+        return "text or values" if lists else "text"
+    named = all(
+        get_origin(m) is Literal and all(isinstance(o, str) for o in get_args(m)) for m in members if m is not _NONE
+    )
+    return "name" if named else "value"
+
+
+def _members(annotation: Any) -> list[Any]:
+    """Return the types that a type is one of."""
+    if get_origin(annotation) is Annotated:
+        return _members(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, types.UnionType):
+        return [member for option in get_args(annotation) for member in _members(option)]
+    return [annotation]
+
+
+def _annotation(schema: Mapping[str, Any]) -> Any:
+    """Return the type that a JSON Schema describes."""
+    if "anyOf" in schema:
+        return Union[tuple(_annotation(option) for option in schema["anyOf"])]  # noqa: UP007 - it is made here
+    if names := schema.get("enum", [schema["const"]] if "const" in schema else []):
+        return Literal[tuple(names)]
+    if schema["type"] == "array":
+        return types.GenericAlias(tuple, (_annotation(schema["items"]), ...))
+    kind: Any = {"integer": int, "number": float, "boolean": bool, "string": str, "null": None}[schema["type"]]
+    rules: dict[str, Any] = {sign: schema[word] for word, sign in _BOUNDS.items() if word in schema}
+    if kind is float:
+        rules["allow_inf_nan"] = False
+    return Annotated[(kind, Field(**rules))] if rules else kind
 
 
 def _in_words(annotation: Any) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distclust.command import INTERRUPTED, Parser, exit_code, interruptible, only, subcommand
-from distclust.errors import InputError
+from distclust.errors import InputError, as_word
 from distclust.predict import predict_command
 from distclust.sweep.command import COMMANDS as SWEEP_COMMANDS
 
@@ -120,11 +120,11 @@ def _parser() -> argparse.ArgumentParser:
 def _help(words: Sequence[str]) -> str:
     if not words or "=" in words[0]:
         return _parser().format_help()
-    from distclust.methods import described_parameters
+    from distclust.methods import method_parameters
 
     lines = [f"Parameters of {words[0]}, with their defaults:"]
-    for p in described_parameters(words[0]):
-        lines.append(f"  {p['name']}={p['default']}\n      {p['description']}: {p['allowed']}")
+    for p in method_parameters(words[0]).values():
+        lines.append(f"  {p.name}={as_word(p.default)}\n      {p.description}: {p.allowed}")
     return "\n".join(lines)
 
 

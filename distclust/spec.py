@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import yaml
 from pydantic import Field
 
 from distclust.contracts import Dataset, Listener, Pool
-from distclust.errors import InputError, ParameterError
-from distclust.parameters import check, declared, plain_value
+from distclust.errors import InputError, ParameterError, as_word, option
+from distclust.parameters import check, check_known, declared, plain_value
+from distclust.yaml12 import NotYaml, Reading, Readings, dumped, parsed
 
 if TYPE_CHECKING:
     from distclust.methods.base import EnsembleClusterer
 
 BASE = {"method": "selective", "dataset": "digits"}
-_MOST_PARTS = 1_000_000  # of a file
+_NEEDED = ("method", "dataset", "dataset.name")  # no other text may be empty: nothing typed is None
+_NULLS = ("", "~", "null", "Null", "NULL")
 MAIN_JOB = {**BASE, "n_members": 5}  # what runs without a file
 
 
@@ -83,9 +83,9 @@ class Spec:
     @property
     def n_members(self) -> int:
         """Number of members of the ensemble."""
-        from distclust.methods import method_class
+        from distclust.methods import method_parameters
 
-        return int(self.parameters.get("n_members", declared(method_class(self.method))["n_members"].default))
+        return int(self.parameters.get("n_members", method_parameters(self.method)["n_members"].default))
 
     def to_yaml(self) -> str:
         """Return the specification as YAML that `read` understands."""
@@ -105,15 +105,25 @@ class Spec:
         return load(self.dataset, **self.dataset_options)
 
     def check(self) -> None:
-        """Check method and parameters as far as they can be without the data.
+        """Check method and parameters as far as they can be without the data, and without loading torch.
 
         Raises:
             UnknownNameError: no such method.
             ParameterError: parameters that are unknown or cannot be used, all faults together.
         """
-        from distclust.methods import method_class
+        from distclust.methods import method_parameters
 
-        check(method_class(self.method), self.parameters)
+        check_known(method_parameters(self.method), self.parameters)
+
+    def check_data(self) -> None:
+        """Check the dataset's name or path and its options, without reading it.
+
+        Raises:
+            UnknownNameError, ParameterError, DataError: see `data.load`.
+        """
+        from distclust.data.catalogue import check
+
+        check(self.dataset, self.dataset_options)
 
     def estimator(self, data: Dataset) -> EnsembleClusterer:
         """Return the method with its parameters; the number of clusters is the data's unless it was given.
@@ -194,7 +204,7 @@ def read(config: str | Path | None = None, words: Sequence[str] = (), method: st
 
     Args:
         config: path of a YAML file; None = the defaults.
-        words: "key=value", values in YAML.
+        words: "key=value", see `split_word`.
         method: name of the method, before any other.
 
     Raises:
@@ -234,23 +244,27 @@ def from_flat(flat: Mapping[str, Any]) -> Spec:
             options[tail] = value
         elif key == "pool":
             if value is not None:
-                faults.append(f"pool={value!r} cannot be used: say which option, as in pool.kind=local.")
+                faults.append(f"pool={as_word(value)} cannot be used: say which option, as in pool.kind=local.")
         elif tail:
-            faults.append(f"{key}={value!r} cannot be used: keys with a dot begin with 'dataset.' or 'pool.'.")
+            faults.append(f"{key}={as_word(value)} cannot be used: keys with a dot begin with 'dataset.' or 'pool.'.")
         else:
             parameters[key] = value
+    dataset = flat["dataset.name"] if "dataset.name" in flat else flat["dataset"]
+    if not isinstance(flat["method"], str):
+        faults.append(f"method={as_word(flat['method'])} cannot be used: give a name, as in method=selective.")
+    if not isinstance(dataset, str):
+        faults.append(f"dataset={as_word(dataset)} cannot be used: give a name or a path, as in dataset=my.csv.")
     try:
         pool_options = _pool(pool)
     except ParameterError as error:
-        faults += [f"pool: {fault}" for fault in error.faults]
+        faults += error.faults
     if faults:
         raise ParameterError(faults)
-    dataset = str(flat["dataset.name"] if "dataset.name" in flat else flat["dataset"])
-    return Spec(str(flat["method"]), dataset, parameters, options, pool_options)
+    return Spec(flat["method"], dataset, parameters, options, pool_options)
 
 
 def _pool(given: Mapping[str, Any]) -> PoolOptions:
-    options = PoolOptions(**check(PoolOptions, given, kind="pool option"))
+    options = PoolOptions(**check(PoolOptions, given, kind="pool option", of="pool"))
     if faults := _pool_faults(options):
         raise ParameterError(faults)
     return options
@@ -261,77 +275,84 @@ def _pool_faults(options: PoolOptions) -> list[str]:
     workers, cpus, gpus = options.workers_per_member, options.cpus_per_member, options.gpus_per_member
     if workers == 1:
         return []
-    given = f"workers_per_member={workers} cannot be used with"
+    given = f"{option('workers_per_member', workers, of='pool')} cannot be used with"
+    several = option("cpus_per_member", workers, of="pool")
     faults = []
     if options.autoscaling:
-        faults.append(f"{given} autoscaling=true: it takes the nodes that are there. Leave autoscaling out.")
+        faults.append(
+            f"{given} {option('autoscaling', True, of='pool')}: it takes the nodes that are there. Leave it out."
+        )
     if options.kind == "local":
-        faults.append(f"{given} kind='local', which has one process. Use kind=ray, or workers_per_member=1.")
+        faults.append(
+            f"{given} {option('kind', 'local', of='pool')}, which has one process. "
+            f"Use {option('kind', 'ray', of='pool')}, or {option('workers_per_member', 1, of='pool')}."
+        )
     if cpus % workers:
         faults.append(
-            f"{given} cpus_per_member={cpus}: the member's CPUs are divided among its workers. "
-            f"Give cpus_per_member={workers} or a multiple of it."
+            f"{given} {option('cpus_per_member', cpus, of='pool')}: the member's CPUs are divided among its workers. "
+            f"Give {several} or a multiple of it."
         )
     if gpus not in (0, workers):
         faults.append(
-            f"{given} gpus_per_member={gpus:g}: a worker owns one GPU or none. Give gpus_per_member={workers} or 0."
+            f"{given} {option('gpus_per_member', gpus, of='pool')}: a worker owns one GPU or none. "
+            f"Give {option('gpus_per_member', workers, of='pool')} or 0."
         )
     return faults
 
 
 def as_yaml(nested: Mapping[str, Any]) -> str:
     """Return nested mappings as YAML that `read_yaml` understands."""
-    return yaml.dump(_listed(nested), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    return dumped(_listed(nested))
 
 
-def _parsed(text: str) -> Any:
-    """Return what a text in YAML says.
+def reading(keys: tuple[str, ...]) -> Reading:
+    """Return how the value of a key of a run is read, given the key or those that it is nested in.
 
-    Raises:
-        yaml.YAMLError: it is none, or its anchors make it endless or huge.
+    One rule for files and words: what a method, the data or the pool declares of the key decides.
     """
-    try:
-        found = yaml.load(text, Loader=_Loader)
-        n_parts = _n_parts(found, {})
-    except (ValueError, TypeError) as error:
-        raise yaml.YAMLError(str(error)) from error
-    except RecursionError as error:
-        raise yaml.YAMLError("it is nested too deep") from error
-    if n_parts > _MOST_PARTS:
-        raise yaml.YAMLError("its anchors (&) and aliases (*) make it endless, or far too large")
-    return found
+    head, _, tail = ".".join(keys).partition(".")
+    if head == "dataset":
+        from distclust.data.catalogue import READINGS
+
+        return READINGS.get(tail, "value") if tail and tail != "name" else "text"
+    if head == "pool":
+        pool = declared(PoolOptions)
+        return pool[tail].reading if tail in pool else "value"
+    from distclust.methods import parameter_readings
+
+    return parameter_readings().get(head, "value") if head != "method" else "text"
 
 
-def _n_parts(value: Any, known: dict[int, float]) -> float:
-    """Return the number of parts of nested lists and mappings, aliases written out; infinite if one holds itself."""
-    if not isinstance(value, dict | list):
-        return 1
-    if id(value) not in known:
-        known[id(value)] = math.inf  # until it is known
-        inside = value.values() if isinstance(value, dict) else value
-        known[id(value)] = 1 + sum(_n_parts(part, known) for part in inside)
-    return known[id(value)]
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path, readings: Readings = reading) -> dict[str, Any]:
     """Return the content of a YAML file of key: value pairs.
+
+    Args:
+        path: of the file.
+        readings: how the values of its keys are read.
 
     Raises:
         InputError: it cannot be read, or holds something else.
     """
     try:
-        found = _parsed(path.read_text(encoding="utf-8"))
+        found = parsed(path.read_text(encoding="utf-8"), readings)
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read {path} ({error}); give the path of a YAML file.") from error
-    except yaml.YAMLError as error:
-        raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}. Correct it there.") from error
-    if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
+    except NotYaml as error:
+        raise InputError(f"{path} is not valid YAML: {error}. Correct it there.") from error
+    if not isinstance(found, dict):
         raise InputError(f"{path} must hold key: value pairs, as in 'dataset: digits'; it holds {found!r:.60}.")
     return found
 
 
-def split_word(word: str) -> tuple[str, Any]:
-    """Return key and value of a "key=value" word, the value read as YAML.
+def split_word(word: str, readings: Readings = reading) -> tuple[str, Any]:
+    """Return key and value of a "key=value" word.
+
+    A text is taken as it is typed, several are `a,b` or `[a, b]`, nothing is None; other values are read as YAML, in
+    which " #" begins no comment.
+
+    Args:
+        word: as the shell gave it.
+        readings: how the values of keys are read.
 
     Raises:
         InputError: it is no such word.
@@ -339,10 +360,24 @@ def split_word(word: str) -> tuple[str, Any]:
     key, sign, value = word.partition("=")
     if not sign or not key:
         raise InputError(f"{word!r} cannot be used: after the method's name come key=value pairs, as in sigma=50.")
+    keys, how = (key,), readings((key,))
+    if how == "text" and not _names_a_dataset(key, value):
+        return key, value if value or key in _NEEDED else None
+    if how == "name":
+        return key, None if value in _NULLS else value
+    listed = value.startswith("[") and value.endswith("]")
+    if how in ("texts", "text or values") and not listed:
+        several = [text.strip() for text in value.split(",")] if how == "texts" else [value]
+        return key, several if len(several) > 1 else value or None
     try:
-        return key, _parsed(value)
-    except yaml.YAMLError as error:
+        return key, parsed(value, readings, keys, comments=False)
+    except NotYaml as error:
         raise InputError(f"{word!r} cannot be used: {value!r} is not valid YAML. Put it in quotes.") from error
+
+
+def _names_a_dataset(key: str, value: str) -> bool:
+    """Return whether a word says the data's name and options at once, as dataset={name: blobs, n_samples: 100} does."""
+    return key == "dataset" and bool(re.match(r"\{\s*name\s*:.*\}\Z", value, re.DOTALL))
 
 
 def flattened(nested: Mapping[str, Any]) -> dict[str, Any]:
@@ -363,29 +398,3 @@ def _listed(value: Any) -> Any:
         return {key: _listed(item) for key, item in value.items()}
     value = plain_value(value)
     return [_listed(item) for item in value] if isinstance(value, tuple) else value
-
-
-class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader that also reads 1e-4 as a number, as people write it, and refuses a key given twice."""
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        twice = [key for index, key in enumerate(keys) if key in keys[:index]]
-        if twice:
-            raise yaml.YAMLError(f"{twice[0]!r} is given twice")
-        return super().construct_mapping(node, deep)
-
-
-class _Dumper(yaml.SafeDumper):
-    """PyYAML's safe dumper that puts texts in quotes which the loader would read as numbers."""
-
-
-for _yaml in (_Loader, _Dumper):
-    _yaml.add_implicit_resolver(
-        "tag:yaml.org,2002:float",
-        re.compile(
-            r"^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)$|^[-+]?(\d+\.\d*|\.\d+)$"
-            r"|^[-+]?\.(inf|Inf|INF)$|^\.(nan|NaN|NAN)$"
-        ),
-        list("-+0123456789."),
-    )

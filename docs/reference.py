@@ -39,7 +39,10 @@ def pages() -> dict[Path, str]:
     for method in METHODS:
         page = DOCS / f"{method}.md"
         found[page] = with_parameters(page.read_text(encoding="utf-8"), method)
-    known = {method: parameters(method) for method in METHODS}
+    known = {
+        method: {name: parameter.schema for name, parameter in declared(method_class(method)).items()}
+        for method in METHODS
+    }
     found[Path(distclust.__file__).parent / "methods" / "parameters.json"] = json.dumps(known, indent=1) + "\n"
     return found
 

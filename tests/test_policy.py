@@ -15,6 +15,7 @@ FLOORS = {
     "contracts": 0,
     "errors": 0,
     "seeding": 0,
+    "yaml12": 0,
     "command": 1,
     "parameters": 1,
     "data": 1,

@@ -126,7 +126,7 @@ def test_values_are_yaml_and_powers_of_ten_are_numbers(config, written, value):
         ("pool={kind: locl}", r"Did you mean 'local'\?"),
         ("opt.lr=3", r"opt\.lr=3 cannot be used: .*'dataset\.' or 'pool\.'"),
         ("optimiser={lr: 3}", r"optimiser\.lr=3 cannot be used"),
-        ("pool=local", r"pool='local' cannot be used"),
+        ("pool=local", r"pool=local cannot be used"),
     ],
 )
 def test_words_that_cannot_be_used(word, says):
@@ -149,7 +149,6 @@ def test_all_faults_come_together():
         ("- a\n- b", "must hold key: value pairs"),
         ("just text", "must hold key: value pairs"),
         ("", "must hold key: value pairs"),
-        ("1: 2", "must hold key: value pairs"),
     ],
 )
 def test_files_that_cannot_be_used(config, text, says):
@@ -168,7 +167,7 @@ def test_files_that_cannot_be_read(tmp_path):
         assert str(path) in str(caught.value)
 
 
-@pytest.mark.parametrize("value", ["2020-13-45", "0x_", "!!int abc"])
+@pytest.mark.parametrize("value", ["!!int abc", "!!timestamp 2020-01-01", "[1", "{a: 1, a: 2}", "*a"])
 def test_values_that_yaml_cannot_make(config, value):
     for make in (lambda: read(words=[f"x={value}"]), lambda: read(config(f"x: {value}"))):
         with pytest.raises(InputError):

@@ -25,6 +25,7 @@ from distclust.data.tables import SUFFIXES as TABLES
 from distclust.data.timeseries import N_SUBJECTS, realdisp
 from distclust.data.torch_datasets import is_torch_dataset, read_torch_dataset
 from distclust.errors import DataError, UnknownNameError
+from distclust.yaml12 import Reading
 
 if TYPE_CHECKING:
     from torch.utils.data import Dataset as TorchDataset
@@ -130,6 +131,13 @@ _ENTRIES = {
 }
 
 NAMES = tuple(sorted(_ENTRIES))
+_BY_PATH = (_IMAGE_FOLDER, _TABLE, _RECORDINGS, _FILE)  # the last comes last: labels= of a file is any path
+# How the options are read that stand in a file or on the command line; those of one name are read alike.
+READINGS: Mapping[str, Reading] = {
+    name: option.reading
+    for options in (*(entry.options for entry in _ENTRIES.values()), *_BY_PATH)
+    for name, option in options.items()
+}
 
 
 def load(name_or_path: str | os.PathLike[str] | TorchDataset[Any], **options: Any) -> Dataset:
@@ -241,6 +249,25 @@ def load(name_or_path: str | os.PathLike[str] | TorchDataset[Any], **options: An
 def is_image_folder(name_or_path: object, options: Mapping[str, Any]) -> bool:
     """Return whether `load` reads a folder of images for this name or path and these options."""
     return _entry(name_or_path, options)[1].options is _IMAGE_FOLDER
+
+
+def check(name_or_path: str, options: Mapping[str, Any]) -> None:
+    """Check the name or path of data and its options, without reading any.
+
+    Raises:
+        UnknownNameError, ParameterError, DataError: as `load`, where there is no such data, or its options are unknown
+            or not allowed.
+    """
+    name, entry = _entry(name_or_path, options)
+    chosen = o.check_options(entry.options, options)
+    if name not in NAMES and not expanded(name_or_path).exists():
+        entry.read(chosen)  # says so, and what can be read
+
+
+def is_data(word: str) -> bool:
+    """Return whether a word names data: a name of the table, a path that exists, or one with a suffix that is read."""
+    known = {plain(name) for name in NAMES}
+    return plain(word) in known or os.path.exists(word) or Path(word).suffix.lower() in (*ARRAYS, *TABLES)
 
 
 def _entry(given: Any, options: Mapping[str, Any]) -> tuple[str, Entry]:

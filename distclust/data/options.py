@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 
 from distclust.data.imbalance import FREQUENCIES
-from distclust.errors import ParameterError, unknown_name
+from distclust.errors import ParameterError, as_typed, as_word, either, key_of, option, unknown_option
+from distclust.yaml12 import Reading
 
 Options = dict[str, Any]
+give = option  # as messages about data write an option
 SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "\\t": "\t", "pipe": "|", "space": " "}
 
 
@@ -25,11 +27,14 @@ class Option:
         default: its value when it is not given.
         rule: what is allowed, as in "an integer of at least 1".
         allows: whether a value is allowed.
+        reading: how a value is read that stands in a file or on the command line: "text" as it is typed, "texts" as
+            one text or a list of them, "name" as a text or null, "value" by YAML.
     """
 
     default: object
     rule: str
     allows: Callable[[Any], bool]
+    reading: Reading = "value"
 
 
 def one_of(default: object, *allowed: object) -> Option:
@@ -38,7 +43,8 @@ def one_of(default: object, *allowed: object) -> Option:
     def allows(value: object) -> bool:
         return (value is None or isinstance(value, str)) and value in allowed
 
-    return Option(default, "one of " + ", ".join(map(repr, allowed)), allows)
+    rule = either(", ".join(map(repr, allowed)), ", ".join(map(as_word, allowed)))
+    return Option(default, f"one of {rule}", allows, "name")
 
 
 def count(default: int, at_least: int = 1) -> Option:
@@ -76,7 +82,7 @@ def side() -> Option:
 
 def column() -> Option:
     """Return an option that takes the name of a column, or None."""
-    return Option(None, "the name of a column, or None", lambda value: value is None or _is_column(value))
+    return Option(None, "the name of a column, or None", lambda value: value is None or _is_column(value), "text")
 
 
 def columns() -> Option:
@@ -86,7 +92,7 @@ def columns() -> Option:
         several = value if isinstance(value, (list, tuple)) else [value]
         return value is None or (all(map(_is_column, several)) and 0 < len(set(map(str, several))) == len(several))
 
-    return Option(None, "the name of a column, different names in a list or tuple, or None", allows)
+    return Option(None, "the name of a column, different names in a list or tuple, or None", allows, "texts")
 
 
 def separator() -> Option:
@@ -97,7 +103,7 @@ def separator() -> Option:
             isinstance(value, str) and (value in SEPARATORS or (len(value) == 1 and value not in '"\n\r'))
         )
 
-    return Option(None, f"a single character, {', '.join(map(repr, SEPARATORS))}, or None", allows)
+    return Option(None, f"a single character, {', '.join(map(repr, SEPARATORS))}, or None", allows, "text")
 
 
 def encoding() -> Option:
@@ -109,7 +115,7 @@ def encoding() -> Option:
         except (LookupError, ValueError):
             return False
 
-    return Option(None, "an encoding that Python knows, such as 'cp1252' or 'utf-16', or None", allows)
+    return Option(None, "an encoding that Python knows, such as 'cp1252' or 'utf-16', or None", allows, "text")
 
 
 def markers() -> Option:
@@ -119,7 +125,7 @@ def markers() -> Option:
         several = value if isinstance(value, (list, tuple)) else [value]
         return all(isinstance(item, (str, Real)) and not _is_bool(item) for item in several) or value is None
 
-    return Option(None, "a text or a number, several of them in a list or tuple, or None", allows)
+    return Option(None, "a text or a number, several of them in a list or tuple, or None", allows, "texts")
 
 
 def text() -> Option:
@@ -130,8 +136,9 @@ def text() -> Option:
 def switch(default: bool | None) -> Option:
     """Return an option that takes True or False, or None where that is its default."""
     if default is None:
-        return Option(None, "True, False or None", lambda value: value is None or _is_bool(value))
-    return Option(default, "True or False", _is_bool)
+        rule = either("True, False or None", "true, false or null")
+        return Option(None, rule, lambda value: value is None or _is_bool(value))
+    return Option(default, either("True or False", "true or false"), _is_bool)
 
 
 def part() -> Option:
@@ -161,12 +168,7 @@ def path() -> Option:
     def allows(value: object) -> bool:
         return value is None or (isinstance(value, (str, os.PathLike)) and bool(os.fspath(value)))
 
-    return Option(None, "a path or None", allows)
-
-
-def give(name: str, value: object = ...) -> str:
-    """Return an option as it is written, for a message."""
-    return f"{name}=" if value is ... else f"{name}={value!r}"
+    return Option(None, "a path or None", allows, "text")
 
 
 def _is_bool(value: object) -> bool:
@@ -195,7 +197,14 @@ READING = {  # how a csv file is written
     "separator": separator(),
     "missing_values": markers(),
 }
-NO_SPLIT = Option("all", "'all', as this data has no split", lambda value: isinstance(value, str) and value == "all")
+NO_SPLIT = Option(
+    "all", "'all', as this data has no split", lambda value: isinstance(value, str) and value == "all", "name"
+)
+
+
+def wrong(name: str, value: object) -> str:
+    """Return how a fault of an option begins: "missing is 'all'; it" in Python, as typed on the command line."""
+    return either(f"{name} is {value!r}; it", f"{as_typed(key_of(name), value)} cannot be used; it")
 
 
 def check_options(declared: Mapping[str, Option], given: Mapping[str, Any]) -> Options:
@@ -208,10 +217,10 @@ def check_options(declared: Mapping[str, Option], given: Mapping[str, Any]) -> O
     Raises:
         ParameterError: at least one name is unknown or one value not allowed; all faults are shown.
     """
-    faults = [unknown_name("option", name, declared) for name in given if name not in declared]
-    for name, option in declared.items():
-        if name in given and not option.allows(given[name]):
-            faults.append(f"{name} is {given[name]!r}; it must be {option.rule}.")
+    faults = [unknown_option("option", name, declared, of="dataset") for name in given if name not in declared]
+    for name, known in declared.items():
+        if name in given and not known.allows(given[name]):
+            faults.append(f"{wrong(name, given[name])} must be {known.rule}.")
     if faults:
         raise ParameterError(faults)
-    return {name: given.get(name, option.default) for name, option in declared.items()}
+    return {name: given.get(name, known.default) for name, known in declared.items()}

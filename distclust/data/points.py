@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from distclust.contracts import Array, Dataset, Labels
 from distclust.data.imbalance import imbalanced_subset
-from distclust.errors import DataError, ParameterError
+from distclust.errors import DataError, ParameterError, Message
 from distclust.seeding import generator
 
 Rows = npt.NDArray[np.int64]
@@ -67,7 +67,7 @@ class Points:
             names=self.names,
             feature_names=self.feature_names,
             origins=self.origins,
-            remarks=self.remarks,
+            remarks=tuple(map(Message, self.remarks)),
         )
 
 

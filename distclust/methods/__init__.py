@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import json
+from collections.abc import Mapping
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from distclust.errors import UnknownNameError
+from distclust.parameters import Parameter
+from distclust.yaml12 import Reading
 
 if TYPE_CHECKING:
     from distclust.methods.base import EnsembleClusterer
@@ -25,8 +29,9 @@ __all__ = [
     "MiCE",
     "MoCo",
     "SelectivePseudoLabel",
-    "described_parameters",
     "method_class",
+    "method_parameters",
+    "parameter_readings",
 ]
 
 # name in YAML and on the command line -> (module, class, what it is)
@@ -59,8 +64,8 @@ def method_class(name: str) -> type[EnsembleClusterer]:
     return getattr(importlib.import_module(f"distclust.methods.{module}"), cls)
 
 
-def described_parameters(name: str) -> list[dict[str, str]]:
-    """Return name, default, allowed values and description of a method's parameters, without loading torch for it.
+def method_parameters(name: str) -> Mapping[str, Parameter]:
+    """Return the parameters of a method, name -> Parameter in order of declaration, without loading torch for it.
 
     They are read from a file that `python docs/reference.py` writes from the classes.
 
@@ -69,8 +74,22 @@ def described_parameters(name: str) -> list[dict[str, str]]:
     """
     if name not in METHODS:
         raise UnknownNameError("method", name, METHODS)
-    found: list[dict[str, str]] = json.loads(resources.files(__name__).joinpath("parameters.json").read_bytes())[name]
-    return found
+    return _parameters()[name]
+
+
+@functools.cache
+def parameter_readings() -> Mapping[str, Reading]:
+    """Return how each parameter is read that stands in a file or on the command line; all methods read it alike."""
+    return {name: parameter.reading for known in _parameters().values() for name, parameter in known.items()}
+
+
+@functools.cache
+def _parameters() -> dict[str, dict[str, Parameter]]:
+    found = json.loads(resources.files(__name__).joinpath("parameters.json").read_bytes())
+    return {
+        method: {name: Parameter.from_schema(name, schema) for name, schema in schemas.items()}
+        for method, schemas in found.items()
+    }
 
 
 def __getattr__(name: str) -> Any:
