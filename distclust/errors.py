@@ -44,10 +44,14 @@ class Message(str):
 
     def __new__(cls, text: str) -> Message:
         """Return the message in its form for Python."""
-        marked = getattr(text, "marked", text)
+        marked = _marked(text)
         made = super().__new__(cls, _PHRASE.sub(r"\1", marked))
         made.marked = marked
         return made
+
+    def after(self, beginning: str) -> Message:
+        """Return the message after a beginning, in both forms."""
+        return Message(beginning + self.marked)
 
     @property
     def typed(self) -> str:
@@ -131,6 +135,10 @@ def _quoted(value: Any) -> str:
         return as_word(value)
     shown = repr(value)
     return f'"{shown[1:-1]}"' if shown.startswith("'") and '"' not in shown else shown
+
+
+def _marked(text: str) -> str:
+    return text.marked if isinstance(text, Message) else text
 
 
 def _plain(text: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distclust.command import subcommand
-from distclust.errors import InputError, ParameterError
+from distclust.errors import InputError, ParameterError, on_command_line
 
 if TYPE_CHECKING:
     from distclust.contracts import Array, Dataset
@@ -52,7 +52,7 @@ def predict_command(words: Sequence[str]) -> int:
     folder = LocalFolder(target.parent)
     data = load(places[1], **{**as_fitted(model, places[1], options), **options})
     for remark in data.remarks:
-        print(f"{data.name}: {remark}")
+        print(f"{data.name}: {on_command_line(remark)}")
     columns = predicted(model, data, coverage)
     folder.write(target.name, _parquet(columns))
     _say(columns, model, target)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distclust.command import INTERRUPTED, Parser, exit_code, interruptible, only, subcommand
-from distclust.errors import InputError, as_word
+from distclust.errors import InputError, as_word, on_command_line
 from distclust.predict import predict_command
 from distclust.sweep.command import COMMANDS as SWEEP_COMMANDS
 
@@ -282,7 +282,7 @@ def _announce(console: Console, data: Dataset, method: EnsembleClusterer, folder
         soft_wrap=True,
     )
     for remark in data.remarks:
-        console.print(f"{data.name}: {remark}", soft_wrap=True, markup=False)
+        console.print(f"{data.name}: {on_command_line(remark)}", soft_wrap=True, markup=False)
     console.print(f"run folder: {folder.path}", soft_wrap=True)
 
 

@@ -116,7 +116,7 @@ def test_missing_values_end_a_window(tmp_path: Path) -> None:
     table = frame(12)
     table.loc[5, "x"] = np.nan
     path = write(tmp_path, table)
-    with pytest.raises(DataError, match=r"missing values: 1 in 'x'\. .*'drop' or missing='interpolate', or leave"):
+    with pytest.raises(DataError, match=r"1 in 'x'\. .*\"drop\" or missing=\"interpolate\", or leave"):
         load(path, window=3)
     assert starts(load(path, window=3, step=1, missing="drop")) == [0, 1, 2, 6, 7, 8, 9]
     with pytest.raises(ParameterError, match="missing is 'mean'"):

@@ -128,7 +128,7 @@ def test_kinds_of_columns_in_parquet(tmp_path: Path) -> None:
 
 def test_missing_values(tmp_path: Path) -> None:
     text = "a,b,c\n1,,5\n2,3,6\nNaN,4,7\n"
-    with pytest.raises(DataError, match=r"missing values: 1 in 'a', 1 in 'b'\. .*missing='drop' or missing='mean'"):
+    with pytest.raises(DataError, match='missing="drop" or missing="mean"'):
         loaded(tmp_path, text)
     dropped = loaded(tmp_path, text, missing="drop", label_column="c")
     assert dropped.y is not None

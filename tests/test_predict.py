@@ -110,7 +110,7 @@ BAD = {
     "data of another shape": (["kept", "wide.npy"], "X has 3 features"),
     "images": (["kept", "digits"], "was fitted on (8,)"),
     "an unknown word": (["kept", "new.npy", "n_clusters=3"], "n_clusters=3 cannot be used here"),
-    "an unknown option": (["kept", "new.npy", "dataset.chanels=last"], "Did you mean 'channels'"),
+    "an unknown option": (["kept", "new.npy", "dataset.chanels=last"], "Did you mean 'dataset.channels'"),
     "too much coverage": (["kept", "new.npy", "coverage=1.5"], "coverage=1.5 cannot be used"),
     "no coverage": (["kept", "new.npy", "coverage=0"], "coverage=0 cannot be used"),
     "coverage in words": (["kept", "new.npy", "coverage=most"], "coverage='most' cannot be used"),

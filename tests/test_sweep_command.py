@@ -76,7 +76,7 @@ FILES = {
     "an unknown option": (["study.yaml", "study.seeds=3"], "unknown study option 'seeds'"),
     "an unknown search": (["study.yaml", "study.search=optun"], "Did you mean 'optuna'"),
     "an unknown parameter": (["study.yaml", "sigmaa=3"], "Did you mean 'sigma'"),
-    "an unknown pool option": (["study.yaml", "pool.cpu=3"], "unknown pool option 'cpu'"),
+    "an unknown pool option": (["study.yaml", "pool.cpu=3"], "unknown pool option 'pool.cpu'"),
     "an unknown method": (["study.yaml", "method=combinaton"], "Did you mean 'combination'"),
     "an unknown dataset": (["study.yaml", "dataset=digit"], "Did you mean 'digits'"),
     "data that is not there": (["study.yaml", "dataset=nowhere.npy", "n_clusters=3"], "no dataset of the study"),

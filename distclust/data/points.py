@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from distclust.contracts import Array, Dataset, Labels
 from distclust.data.imbalance import imbalanced_subset
-from distclust.errors import DataError, ParameterError, Message
+from distclust.errors import DataError, Message, ParameterError
 from distclust.seeding import generator
 
 Rows = npt.NDArray[np.int64]

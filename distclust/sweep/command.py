@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from distclust.command import INTERRUPTED, interruptible, only, subcommand
-from distclust.errors import DistclustError, InputError
+from distclust.errors import DistclustError, InputError, on_command_line
 
 if TYPE_CHECKING:
     from distclust.sweep.driver import SweepFolder
@@ -154,7 +154,7 @@ class _Progress:
         self._say(f"{trial.title} is started again, its process died: {cause}")
 
     def remarked(self, remark: str) -> None:
-        self._say(remark)
+        self._say(on_command_line(remark))
 
     def end(self, found: Sequence[Setting]) -> None:
         from distclust.sweep.table import markdown

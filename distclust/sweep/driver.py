@@ -15,7 +15,7 @@ from distclust.contracts import Dataset, Labels
 from distclust.data import check_x
 from distclust.distributed.checkpoint import LocalFolder, located, storage
 from distclust.distributed.pool import LocalPool
-from distclust.errors import DataError, ParameterError, RunFolderError
+from distclust.errors import DataError, Message, ParameterError, RunFolderError
 from distclust.published.compare import compare, markdown
 from distclust.results import Labelled, Record
 from distclust.sweep import choice, pictures
@@ -186,7 +186,9 @@ def sweep(
     to_draw = study.options.search == "optuna" and len(known) < study.options.n_trials
     expected = [*todo, *(study.samples() if to_draw else [])]
     data, missing = loaded(expected)
-    for remark in dict.fromkeys(f"{dataset.name}: {remark}" for dataset in data.values() for remark in dataset.remarks):
+    for remark in dict.fromkeys(
+        Message(remark).after(f"{dataset.name}: ") for dataset in data.values() for remark in dataset.remarks
+    ):
         remarked(remark)
     _check_missing(expected, missing, any_will_do=not to_draw)
     _check_on_data(expected, data)
@@ -206,17 +208,17 @@ def sweep(
     return write_tables(folder)
 
 
-def loaded(trials: Sequence[Trial]) -> tuple[dict[str, Dataset], dict[str, str]]:
+def loaded(trials: Sequence[Trial]) -> tuple[dict[str, Dataset], dict[str, Message]]:
     """Return the datasets of trials by key, and why others cannot be had."""
     data: dict[str, Dataset] = {}
-    missing: dict[str, str] = {}
+    missing: dict[str, Message] = {}
     for trial in trials:
         key = dataset_key(trial.spec)
         if key not in data and key not in missing:
             try:
                 data[key] = trial.spec.load()
             except DataError as error:
-                missing[key] = str(error)
+                missing[key] = error.message
     return data, missing
 
 
@@ -303,14 +305,15 @@ def _without_missing(
     return [trial for trial in todo if dataset_key(trial.spec) not in missing]
 
 
-def _check_missing(expected: Sequence[Trial], missing: Mapping[str, str], any_will_do: bool) -> None:
+def _check_missing(expected: Sequence[Trial], missing: Mapping[str, Message], any_will_do: bool) -> None:
     """Check that there is data to run on.
 
     Raises:
         DataError: there is none; or some is missing and trials are yet to be drawn, perhaps on that.
     """
     if missing and not (any_will_do and any(dataset_key(trial.spec) not in missing for trial in expected)):
-        raise DataError("no dataset of the study can be had:\n" + "\n".join(missing.values()))
+        told = "\n".join(message.marked for message in missing.values())
+        raise DataError(f"no dataset of the study can be had:\n{told}")
 
 
 def _check_on_data(todo: Sequence[Trial], data: Mapping[str, Dataset]) -> None:
@@ -320,7 +323,7 @@ def _check_on_data(todo: Sequence[Trial], data: Mapping[str, Dataset]) -> None:
         ParameterError: all faults together.
     """
     checked: dict[str, Any] = {}
-    faults: dict[str, list[str]] = {}  # a fault -> the trials that have it
+    faults: dict[Message, list[str]] = {}  # a fault -> the trials that have it
     for trial in todo:
         key = dataset_key(trial.spec)
         if key not in data:  # it is missing
@@ -333,7 +336,7 @@ def _check_on_data(todo: Sequence[Trial], data: Mapping[str, Dataset]) -> None:
             for fault in error.faults:
                 faults.setdefault(fault, []).append(trial.title)
     if faults:
-        raise ParameterError(f"{_first_of(titles)}: {fault}" for fault, titles in faults.items())
+        raise ParameterError(fault.after(f"{_first_of(titles)}: ") for fault, titles in faults.items())
 
 
 def _first_of(titles: Sequence[str]) -> str:
