@@ -177,6 +177,8 @@ def test_against_a_naive_twin(
         (frame(9), {"window": 3, "longest_gap": 2}, "longest_gap is 2, which needs missing='interpolate'"),
         (frame(9), {"window": 3, "longest_gap": 2, "missing": "drop"}, "longest_gap is 2"),
         (frame(9, t=["x"] * 9), {"window": 3, "time_column": "t", "time_unit": "ms"}, "holds no numbers"),
+        (frame(9, t=range(9)), {"window": 3, "time_column": "t", "rate": 1e13}, r"rate=.*lower rate=.*time_unit="),
+        (frame(9, t=range(9)), {"window": 3, "time_column": "t", "gap": 0.5}, r"walk\.csv 1 s\. Give .* a larger gap="),
         (frame(9), {"window": 3, "time_column": "z"}, "unknown column 'z'"),
         (frame(9, t=[0, 1, 2, 2, 3, 4, 5, 6, 7]), {"window": 3, "time_column": "t"}, "time stands still at row 3"),
         (frame(3, t=[0, 1, np.nan]), {"window": 3, "time_column": "t"}, "misses 1 moments"),
@@ -311,7 +313,8 @@ def test_rate_against_a_naive_twin(
     path = write(tmp_path_factory.mktemp("r"), pd.DataFrame({"t": t, "x": rng.normal(size=61)}), "walk.parquet")
     x = pd.read_parquet(path)["x"].to_numpy()
     expected, rows = [], []
-    for run in Naive(t, np.zeros(61, bool), 1.0).runs:
+    runs = Naive(t, np.zeros(61, bool), 1.0).runs
+    for run in runs:
         own, t0 = t[run] - t[0], t[run[0]] - t[0]
         n = int((own[-1] - t0) * rate * (1 + 1e-12) + 1e-6) + 1
         at = np.minimum(t0 + np.arange(n) / rate, own[-1])
@@ -333,6 +336,12 @@ def test_rate_against_a_naive_twin(
     assert (t[first] <= start + slack).all()
     assert (t[last] >= end - slack).all()
     assert all((np.diff(t[a : z + 1]) <= 1).all() for a, z in zip(first, last, strict=True))
+    ends = [max((z for z in last.tolist() if z in run), default=run[0] - 1) for run in runs]  # of the last windows
+    lost = sum(run[-1] - end for run, end in zip(runs, ends, strict=True))
+    if not n_gaps or ends[-1] in runs[-1]:
+        lost -= runs[-1][-1] - ends[-1]  # not for a gap: there the recording ends
+    found = [remark for remark in data.remarks if "because of gaps or missing values" in remark]
+    assert [f"{lost} of 61 moments" in remark for remark in found] == [True] * (lost > 0)
 
 
 @settings(deadline=None, max_examples=40)
@@ -384,6 +393,13 @@ def test_short_gaps_are_filled_and_longer_ones_cut(tmp_path: Path) -> None:
     np.testing.assert_allclose(everything.x[:, 1, 0], np.arange(56), atol=1e-4)
     resampled = load(path, **options, longest_gap=1, rate=50)
     np.testing.assert_allclose(resampled.x, everything.x, atol=1e-5)
+
+
+@pytest.mark.parametrize(("step", "lost"), [(3, 2), (5, 1), (8, 0), (9, 2)])
+def test_rows_that_a_long_step_skips_are_not_lost(tmp_path: Path, step: int, lost: int) -> None:
+    t = np.concatenate([np.arange(11), 20 + np.arange(30)])  # step 5: windows at 0 and 5, 8 and 9 are skipped, 10 lost
+    said = load(write(tmp_path, frame(41, t=t)), window=3, step=step, time_column="t").remarks
+    assert [f"{lost} of 41 moments" in remark for remark in said if "because of gaps" in remark] == [True] * (lost > 0)
 
 
 def test_the_order_of_files_changes_no_window(tmp_path: Path) -> None:

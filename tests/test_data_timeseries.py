@@ -63,6 +63,21 @@ def test_realdisp_against_a_naive_twin(tables: list[Array], tmp_path: Path, wind
     assert data.name == "realdisp (3 of 17 subjects)"
 
 
+@pytest.mark.parametrize("crossing", [False, True])
+def test_windows_of_realdisp_lead_back_to_lines(tables: list[Array], tmp_path: Path, crossing: bool) -> None:
+    data = load("realdisp", data_dir=tmp_path, window=16, cross_subjects=crossing)
+    of = dict(zip(("subject1_ideal.log", "subject2_ideal.log", "subject10_ideal.log"), tables, strict=True))
+    assert data.origins is not None
+    assert ("last_file" in data.origins) == crossing
+    names = ("file", "first_row", "start_time"), ("last_file" if crossing else "file", "last_row", "end_time")
+    for moment, (file, row, time) in zip((0, -1), names, strict=True):
+        for x, name, line, seconds in zip(data.x, *(data.origins[key] for key in (file, row, time)), strict=True):
+            np.testing.assert_array_equal(x[:, moment], of[name][line, 2:119].astype(np.float32))
+            assert seconds == of[name][line, 0] + of[name][line, 1] / 1e6
+    kept = sum(int(((lines[:, 119] != 0) & ~np.isnan(lines).any(axis=1)).sum()) for lines in tables)
+    assert data.remarks[0].startswith(f"{243 - kept} of 243 moments")
+
+
 def test_all_subjects_bear_the_plain_name(tmp_path: Path) -> None:
     (tmp_path / "realdisp").mkdir()
     for subject in range(1, 18):

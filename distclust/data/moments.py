@@ -195,8 +195,9 @@ def _of_texts(column: Any, where: str, form: str | None) -> Moments:
     texts = column.to_pandas().str.strip()
     if form is not None:
         return _parsed(texts, texts, where, form)
-    if pd.to_datetime(texts, format="ISO8601", utc=True, errors="coerce").notna().all():
-        return _parsed(texts, texts, where, "ISO8601")
+    dates = pd.to_datetime(texts, format="ISO8601", utc=True, errors="coerce")
+    if dates.notna().all():
+        return _of_parsed(dates, texts, where)
     if texts.str.match(_TIME_OF_DAY).all():
         delta = pd.to_timedelta(texts.str.replace(",", ".", regex=False))
         return _of_nanoseconds(delta.to_numpy("timedelta64[ns]").astype(np.int64), "timedelta64[ns]", zoned=False)
@@ -247,7 +248,12 @@ def _parsed(texts: Any, written: Any, where: str, form: str) -> Moments:
     dates = pd.to_datetime(texts, format=form, utc=True, errors="coerce")
     if (wrong := dates.isna().to_numpy()).any():
         raise DataError(_unreadable(where, written, int(np.argmax(wrong))))
-    zoned = written.str.contains(_ZONE).to_numpy() if "%z" not in form else np.ones(len(dates), dtype=bool)
+    return _of_parsed(dates, written, where)
+
+
+def _of_parsed(dates: Any, written: Any, where: str) -> Moments:
+    """Return the moments of dates in UTC, given the texts that they were written as."""
+    zoned = written.str.contains(_ZONE).to_numpy()
     if zoned.any() != zoned.all():
         row = int(np.argmin(zoned))
         raise DataError(

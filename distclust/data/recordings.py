@@ -304,7 +304,13 @@ def resampled(own: Recording, rate: float, cut: tuple[bool, bool] = (False, Fals
     assert own.moments is not None
     seconds = own.moments.seconds
     n = (seconds[-1] - seconds[0]) * rate * (1 + 1e-12) + 1e-6
-    check_fits(int(n + 1) * own.values[0].nbytes)
+    try:
+        check_fits(int(n + 1) * own.values[0].nbytes)
+    except DataError as error:
+        raise DataError(
+            f"{own.name}: rate={rate} makes {n:,.0f} rows of {len(own):,}, which do not fit into memory. Give a lower "
+            "rate=, or time_unit= if the times are not in seconds."
+        ) from error
     return _at(own, np.minimum(seconds[0] + np.arange(int(n) + 1) / rate, seconds[-1]), 1e-6 / rate, cut)
 
 
