@@ -52,11 +52,27 @@ def test_one_file(tmp_path: Path, name: str) -> None:
     np.testing.assert_array_equal(data.x, np.array(expected, dtype=np.float32))
     assert data.names == tuple(f"{name}:{start}" for start in (0, 4, 8, 12))
     assert (data.feature_names, data.y, data.name) == (("x", "y"), None, "walk")
-    assert data.remarks == (
-        "4 windows of 6 moments, one every 4, of 1 recording; 2 moments follow the last window of a recording",
+    assert data.remarks[-1] == (
+        "4 windows of 6 moments, one every 4, of 1 recording; 2 moments follow the last window of a recording"
     )
     assert starts(load(path, window=6)) == [0, 3, 6, 9, 12]
     assert load(path, window=1).x.shape == (20, 2, 1)
+
+
+def test_columns_that_are_no_channels(tmp_path: Path) -> None:
+    n = 40
+    table = frame(n, time=np.arange(n) / 5, subject=1, label=2, kind_id=np.arange(n) % 3)
+    table.to_csv(tmp_path / "walk.csv")  # with the index, under no name
+    data = load(tmp_path / "walk.csv", window=8)
+    assert data.feature_names == ("x", "y", "time", "subject", "label", "kind_id")
+    said = " ".join(data.remarks)
+    assert "column '' numbers or names the rows" in said
+    assert "column 'time' grows from row to row" in said
+    assert all(f"column {name!r} is a channel" in said for name in ("subject", "label", "kind_id"))
+    data = load(tmp_path / "walk.csv", window=8, time_column="time", exclude=["subject", "label", "kind_id"])
+    assert data.feature_names == ("x", "y")
+    assert not any("is a channel" in remark for remark in data.remarks)
+    assert load(tmp_path / "walk.csv", window=8, columns=["time", "x"]).feature_names == ("time", "x")
 
 
 def test_folder_of_files(tmp_path: Path) -> None:

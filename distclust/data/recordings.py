@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,11 +14,12 @@ import numpy.typing as npt
 from distclust.contracts import Array, Labels
 from distclust.data import tables
 from distclust.data.arrays import class_indices
+from distclust.data.features import numbers_rows
 from distclust.data.folder import Files, readable
 from distclust.data.moments import Intervals, Moments, check_ascending, intervals, read_moments, told
 from distclust.data.options import Options
 from distclust.data.points import Points, Rows, check_fits
-from distclust.data.tables import Table, check_missing, class_names, feature_columns, numbers, read_table
+from distclust.data.tables import Table, check_missing, class_names, feature_columns, named, numbers, read_table
 from distclust.data.timeseries import window_labels, window_starts, windows
 from distclust.errors import DataError, ParameterError
 
@@ -26,6 +28,10 @@ _LOST = 0.01  # share of the moments in no window above which a remark warns
 _SPANS = 1.25  # times the shortest window, in seconds, that the longest may span unremarked
 _FAST = 10  # times a recording's own rate above which a rate is remarked on
 _SHOWN = 5
+_MANY = 10  # rows, from which numbers that grow are no coincidence
+_NAMES = re.compile(
+    r"(?:^|[\W_])(?:id|subject|session|trial|user|participant|patient|label|class|target|activity)$", re.IGNORECASE
+)
 
 Flags = npt.NDArray[np.bool_]
 
@@ -118,19 +124,7 @@ def read_recordings(path: Path, options: Options) -> Points:
         ParameterError: a column that was named is not there, or options do not go together.
     """
     _check_together(options)
-    cuts: list[Cut] = []
-    remarks: list[str] = []
-    channels: tuple[str, ...] = ()
-    for name, file in _files(path):
-        table = read_table(file, options)
-        names, recordings = _recordings(table, name, options)
-        channels = channels or names
-        places = _places(names, channels, file)
-        recordings = [replace(one, values=one.values[:, places]) for one in recordings] if places else recordings
-        _check_kinds([*(cut.recording for cut in cuts), *recordings], file)
-        cuts += [_cut(recording, file, options) for recording in recordings]
-        of_time = [recordings[0].moments.remark] if recordings[0].moments is not None else []
-        remarks += [remark for remark in (*table.remarks, *of_time) if remark and remark not in remarks]
+    channels, cuts, remarks = _read(path, options)
     window, step = options["window"], options["step"] or max(1, options["window"] // 2)
     found = [piece for cut in cuts for piece in cut.pieces]
     long = [piece for piece in found if len(piece) >= window]
@@ -154,6 +148,26 @@ def read_recordings(path: Path, options: Options) -> Points:
     )
 
 
+def _read(path: Path, options: Options) -> tuple[tuple[str, ...], list[Cut], list[str]]:
+    """Return the names of the channels, the recordings of all files, and what is to be said of how they were read."""
+    cuts: list[Cut] = []
+    remarks: list[str] = []
+    channels: tuple[str, ...] = ()
+    for name, file in _files(path):
+        table = read_table(file, options)
+        columns, of_columns = _channels(table, options)
+        names, recordings = _recordings(table, columns, name, options)
+        channels = channels or names
+        places = _places(names, channels, file)
+        recordings = [replace(one, values=one.values[:, places]) for one in recordings] if places else recordings
+        _check_kinds([*(cut.recording for cut in cuts[:1]), recordings[0]], file)
+        cuts += [_cut(recording, file, options) for recording in recordings]
+        of_time = [recordings[0].moments.remark] if recordings[0].moments is not None else []
+        of_file = [remark for remark in (*table.remarks, *of_columns, *of_time) if remark]
+        remarks += [remark for remark in of_file if remark not in remarks]
+    return channels, cuts, remarks
+
+
 def _files(path: Path) -> Iterator[tuple[str, Path]]:
     if not path.is_dir():
         yield path.name, path
@@ -170,10 +184,45 @@ def _files(path: Path) -> Iterator[tuple[str, Path]]:
         yield readable(name), path / name
 
 
-def _recordings(table: Table, name: str, options: Options) -> tuple[tuple[str, ...], list[Recording]]:
+def _channels(table: Table, options: Options) -> tuple[list[str], list[str]]:
+    """Return the names of the columns that are channels, and what is to be said of their choice."""
+    others = [options[name] for name in ("time_column", "label_column", "recording_column")]
+    if options["columns"] is not None:
+        return feature_columns(table, options["columns"], options["exclude"], others), []
+    known = {*named(options["exclude"]), *(str(other) for other in others if other is not None)}
+    left = [name for name in table.columns if name not in known and numbers_rows(table, name)]
+    found = feature_columns(table, None, options["exclude"], (*others, *left))
+    remarks = [f"column {name!r} numbers or names the rows and is no channel (dataset.columns)" for name in left]
+    if options["time_column"] is None:
+        remarks += [
+            f"column {name!r} grows from row to row and is a channel; if it says when they were recorded, name it with "
+            "time_column= (dataset.time_column)"
+            for name in found
+            if _grows(table[name])
+        ]
+    return found, remarks + [
+        f"column {name!r} is a channel; if it names recordings or classes, say so with recording_column= or "
+        "label_column= (dataset.recording_column, dataset.label_column)"
+        for name in found
+        if _NAMES.search(name)
+    ]
+
+
+def _grows(column: Any) -> bool:
+    """Return whether a column's numbers grow from each row to the next."""
+    import pyarrow.types as pt
+
+    if not (pt.is_integer(column.type) or pt.is_floating(column.type)) or column.null_count:
+        return False
+    values = np.asarray(column)
+    return len(values) >= _MANY and bool((np.diff(values) > 0).all())
+
+
+def _recordings(
+    table: Table, columns: Sequence[str], name: str, options: Options
+) -> tuple[tuple[str, ...], list[Recording]]:
     """Return the names of a table's channels, and its recordings, each in the order of its rows."""
     time, label, recording = options["time_column"], options["label_column"], options["recording_column"]
-    columns = feature_columns(table, options["columns"], options["exclude"], (time, label, recording))
     values, channels = numbers(table, columns)
     if np.isnan(values).any():
         check_missing(table, values, channels, options["missing"], "drop", "interpolate")
@@ -185,13 +234,16 @@ def _recordings(table: Table, name: str, options: Options) -> tuple[tuple[str, .
     whole = Recording(name, name, values, np.arange(len(table)), moments, classes)
     if recording is None:
         return channels, [whole]
-    of = np.asarray(table.texts(recording), dtype=object)
-    ids = list(dict.fromkeys(of))
+    ids = table.texts(recording)
     if None in ids:
         raise DataError(
-            f"{table.path}: recording_column {str(recording)!r} misses values. Fill them in, or leave it out."
+            f"{table.path}: recording_column {str(recording)!r} misses values, the first in row {ids.index(None):,}. "
+            "Fill them in, or leave it out."
         )
-    return channels, [replace(whole.only(of == one), name=f"{name}:{one}") for one in ids]
+    rows: dict[str | None, list[int]] = {}
+    for row, one in enumerate(ids):
+        rows.setdefault(one, []).append(row)
+    return channels, [replace(whole.only(np.array(of)), name=f"{name}:{one}") for one, of in rows.items()]
 
 
 def _places(names: Sequence[str], channels: Sequence[str], file: Path) -> list[int]:
