@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from distclust.contracts import Array, Labels
+from distclust.data.frames import check_frame, is_frame
 from distclust.errors import DataError
 
 BLOCK = 1 << 22  # values looked at in one go, so that a memory-mapped array is never read whole
@@ -121,6 +122,8 @@ def _array(x: Any, name: str) -> Array:
         x = _from_tensor(x, name)
     if np.ma.isMaskedArray(x) and np.ma.is_masked(x):
         raise DataError(f"{name} has masked values; fill them in first, with .filled().")
+    if is_frame(x):
+        check_frame(x, name)
     try:
         array: Array = x if type(x) is np.memmap else np.asarray(x)
     except Exception as error:
@@ -138,14 +141,34 @@ def _from_tensor(x: Any, name: str) -> Array:
 
 
 def _from_objects(x: Array, name: str) -> Array:
-    if any(isinstance(value, (str, bytes)) for value in x.flat):
-        raise DataError(f"{name} holds strings; it must hold numbers. Convert it to uint8 or float32.")
+    text = next((place for place, value in np.ndenumerate(x) if isinstance(value, (str, bytes))), None)
+    if text is not None:
+        place = _told(name, text)
+        raise DataError(
+            f"{name} holds strings, the first at {place}; it must hold numbers. Convert it to uint8 or float32."
+        )
     try:
         return x.astype(np.float64)
     except TypeError as error:
-        raise NotANumberError(f"{name} holds objects that are no numbers: {error}.") from error
+        raise NotANumberError(f"{name} holds objects that are no numbers{_first(x, name)}: {error}.") from error
     except (ValueError, OverflowError) as error:
-        raise DataError(f"{name} holds objects that are no numbers: {error}. Convert it to numbers.") from error
+        raise DataError(
+            f"{name} holds objects that are no numbers{_first(x, name)}: {error}. Convert it to numbers."
+        ) from error
+
+
+def _first(x: Array, name: str) -> str:
+    """Return where the first object is that is no number."""
+    for place, value in np.ndenumerate(x):
+        try:
+            float(value)
+        except Exception:
+            return f", the first at {_told(name, place)}, {value!r:.60}"
+    return ""
+
+
+def _told(name: str, place: tuple[int, ...]) -> str:
+    return f"{name}[{', '.join(map(str, place))}]"
 
 
 def _check_shape(x: Array, name: str) -> None:
