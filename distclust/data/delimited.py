@@ -26,6 +26,7 @@ _SAMPLE = 200  # rows that separator, number of cells and header are judged by, 
 _CHARACTERS = 1 << 20  # of a sample of more than 20 rows
 _BLOCK = 1 << 26  # bytes; no row is longer
 _SEP_LINE = re.compile(r'"?sep=(.)"?[,;\t ]*(?:\n|$)', re.IGNORECASE)
+_COMMENT = re.compile(r"#(?!N/?A|[A-Z0-9/]+[!?]|[,;\t|])")  # "#N/A" and "#DIV/0!" are cells of Excel
 _BOMS = {codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32", codecs.BOM_UTF16_LE: "utf-16"} | {
     codecs.BOM_UTF16_BE: "utf-16"
 }
@@ -92,7 +93,7 @@ def read_cells(path: Path, options: Options) -> Cells:
     text, comment = _without_comments(re.sub(r"(?m)^ +$", "", text))
     if separator is None and path.suffix.lower() == ".tsv":
         separator = "\t"
-    sample = _sampled(text, separator)
+    sample = _sampled(text, separator, options["decimal"])
     if not sample.rows:
         raise DataError(f"{path} is empty. Give a table with a line of names and rows of numbers.")
     text = _plain(text, sample)
@@ -204,10 +205,10 @@ def _no_text(path: Path, raw: bytes, encoding: str | None, error: UnicodeDecodeE
 
 
 def _without_comments(text: str) -> tuple[str, str]:
-    """Return a text from its first line that is not blank and does not begin with "#", and the last line before it."""
+    """Return a text from its first line that is neither blank nor a comment, and the last comment before it."""
     start, comment = 0, ""
     for line in re.finditer(r"([^\n]*)(?:\n|$)", text):
-        if line[1].strip() and not re.match(r"#(?![,;\t|])", line[1]):
+        if line[1].strip() and not _COMMENT.match(line[1]):
             break
         start, comment = line.end(), line[1].strip() or comment
         if line.end() == len(text):
@@ -215,10 +216,14 @@ def _without_comments(text: str) -> tuple[str, str]:
     return text[start:], comment
 
 
-def _sampled(text: str, separator: str | None) -> _Sample:
-    """Return the first rows, cut at what fits them best: cells in rows of one length, and numbers in them."""
-    lines = [line for line in _first_lines(text) if line and not line.startswith("# ")]
-    found = [_cut(lines, one) for one in ([separator] if separator else _GUESSED)]
+def _sampled(text: str, separator: str | None, decimal: str) -> _Sample:
+    """Return the first rows, cut at what fits them best: cells in rows of one length, and numbers in them.
+
+    A sign that is the decimal one separates cells only where some are in quotes.
+    """
+    lines = [line for line in _first_lines(text) if line and not _COMMENT.match(line)]
+    guessed = _GUESSED if any('"' in line for line in lines) else _GUESSED.replace(decimal, "")
+    found = [_cut(lines, one) for one in ([separator] if separator else guessed)]
     several = [sample for sample in found if sample.width > 1]
     if separator is None and not several:
         spaced = _cut(lines, " ")
@@ -302,7 +307,7 @@ def _parsed(path: Path, text: str, sample: _Sample) -> list[Any]:
         ),
         convert_options=pacsv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False),
     )
-    others = [row for row in others if not row.text.startswith("#")]
+    others = [row for row in others if not _COMMENT.match(row.text)]
     uneven = others[len(sample.rows[0]) != sample.width :]
     if uneven:
         row = uneven[0]
@@ -327,7 +332,7 @@ def _first_row(path: Path, sample: _Sample, columns: Sequence[Any]) -> list[str]
     if len(first) == width - 1:
         if not any(columns[-1].unique().to_pylist()):
             return [*first, ""]
-        if names_rows(columns[0]):
+        if names_rows(columns[0]) and not _may_be_decimal(sample):
             return ["", *first]
     if len(first) != width:
         raise DataError(_uneven(path, sample))
@@ -335,10 +340,16 @@ def _first_row(path: Path, sample: _Sample, columns: Sequence[Any]) -> list[str]
 
 
 def _uneven(path: Path, sample: _Sample) -> str:
+    decimal = f" If commas are decimal signs, give {give('decimal', ',')}." if _may_be_decimal(sample) else ""
     return (
         f"{path} cannot be read as a table: its first line has {_cells(len(sample.rows[0]))}, the rows below have "
-        f"{sample.width:,}. Begin it with a line that names each column; {_if_other(sample)}"
+        f"{sample.width:,}. Begin it with a line that names each column; {_if_other(sample)}{decimal}"
     )
+
+
+def _may_be_decimal(sample: _Sample) -> bool:
+    """Return whether rows have twice as many cells as the first, as decimal commas that separate cells make."""
+    return sample.separator == "," and sample.width == 2 * len(sample.rows[0])
 
 
 def _cells(n: int) -> str:

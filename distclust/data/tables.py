@@ -25,24 +25,7 @@ SUFFIXES = (".csv", ".tsv", ".parquet")
 _SHOWN = 5
 _MOST_CATEGORIES = 1000
 _FEW_ROWS = 20  # in which every category may be another
-_WRITTEN = {  # decimal sign and what groups thousands -> what to do
-    (
-        ".",
-        ",",
-    ): f"Commas between thousands are read with {give('thousands', ',')}, decimal commas with {give('decimal', ',')}.",
-    (",", None): f"A decimal comma is read with {give('decimal', ',')}.",
-    (
-        ",",
-        ".",
-    ): f"A decimal comma and points between thousands are read with {give('decimal', ',')} {give('thousands', '.')}.",
-    (".", " "): f"Spaces between thousands are read with {give('thousands', ' ')}.",
-    (
-        ",",
-        " ",
-    ): f"A decimal comma and spaces between thousands are read with {give('decimal', ',')} {give('thousands', ' ')}.",
-    (".", "'"): f"Thousands are read with {give('thousands', chr(39))}.",
-    (".", None): f"A decimal point is read with {give('decimal', '.')}.",
-}
+_NOTATIONS = ((".", None), (".", ","), (",", None), (",", "."), (".", " "), (",", " "), (".", "'"))
 _UNITS = re.compile(r"[%‰$€£¥°\s]+")
 _DATE = re.compile(r"(\d{4}[-/]\d{1,2}[-/]\d{1,2}|\d{1,2}[-./]\d{1,2}[-./]\d{2,4})([T ]\d.*)?")
 
@@ -361,9 +344,8 @@ def _recognized(values: Sequence[str], table: Table) -> tuple[str, str] | None:
     such = f"such as {(odd or values)[0]!r:.40}"
     if all(map(_DATE.fullmatch, values)):
         return f"dates, {such}", ""
-    for signs, options in _WRITTEN.items():
-        if table.written and signs != (decimal, thousands) and all(map(number(*signs).fullmatch, values)):
-            return f"text, {such}", options
+    if table.written and (read := _notation(values, decimal, thousands)):
+        return f"text, {such}", f"Such numbers are read with {read}."
     if all(number(decimal, thousands).fullmatch(_UNITS.sub("", value)) for value in values):
         return f"text, {such}", "Write numbers without units and signs."
     if len(odd) <= len(values) / 2:
@@ -373,6 +355,17 @@ def _recognized(values: Sequence[str], table: Table) -> tuple[str, str] | None:
             f"The other values are numbers: if {odd[0]!r:.40} means that one is missing, give {marker}.",
         )
     return None
+
+
+def _notation(values: Sequence[str], decimal: str, thousands: str | None) -> str:
+    """Return the options with which texts are numbers, "" if there are none."""
+    given = {"decimal": decimal, "thousands": thousands}
+    fitting = [signs for signs in _NOTATIONS if all(map(number(*signs).fullmatch, values))]
+    changed = [
+        [give(name, sign) for name, sign in zip(given, signs, strict=True) if sign != given[name]] for signs in fitting
+    ]
+    fewest = min(map(len, changed), default=0)
+    return " or ".join(" and ".join(one) for one in changed if len(one) == fewest) if fewest else ""
 
 
 def _told(wrong: Mapping[str, tuple[str, str]], categories: str) -> str:
