@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from distclust.data.options import SEPARATORS, Options, give
 from distclust.errors import DataError
 
@@ -24,7 +26,9 @@ SIGNS = ("?", "-", "--", ".")  # those that could be something else: a message n
 _GUESSED = "\t;|,"  # in this order where two of them fit equally well
 _SAMPLE = 200  # rows that separator, number of cells and header are judged by, fewer where they are long
 _CHARACTERS = 1 << 20  # of a sample of more than 20 rows
+_CELLS = 100  # of a row that separators are judged by
 _BLOCK = 1 << 26  # bytes; no row is longer
+_AT_ONCE = 1 << 20  # cells that are converted together
 _SEP_LINE = re.compile(r'"?sep=(.)"?[,;\t ]*(?:\n|$)', re.IGNORECASE)
 _COMMENT = re.compile(r"#(?!N/?A|[A-Z0-9/]+[!?]|[,;\t|])")  # "#N/A" and "#DIV/0!" are cells of Excel
 _BOMS = {codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32", codecs.BOM_UTF16_LE: "utf-16"} | {
@@ -90,7 +94,9 @@ def read_cells(path: Path, options: Options) -> Cells:
         if separator is None:
             remarks.append(f"its first line says what separates cells, as {give('separator', said[1])} does")
         text, separator = text[said.end() :], separator or said[1]
-    text, comment = _without_comments(re.sub(r"(?m)^ +$", "", text))
+    if "\n " in text or text.startswith(" "):
+        text = re.sub(r"(?m)^ +$", "", text)
+    text, comment = _without_comments(text)
     if separator is None and path.suffix.lower() == ".tsv":
         separator = "\t"
     sample = _sampled(text, separator, options["decimal"])
@@ -130,6 +136,40 @@ def typed(cells: Any, options: Options) -> Any:
     if found is None:
         found = _cast(_as_plain_numbers(known, options["decimal"], options["thousands"]))
     return pc.if_else(pc.is_in(lower, pa.array(["", *own])), None, cells) if found is None else found
+
+
+def typed_columns(columns: Sequence[Any], options: Options) -> list[Any]:
+    """Return what `typed` makes of each column; plain numbers are converted many columns at a time.
+
+    Args:
+        columns: (N,) strings each, pyarrow.ChunkedArrays.
+        options: decimal, thousands and missing_values.
+    """
+    if options["decimal"] != "." or options["thousands"] is not None or not columns:
+        return [typed(column, options) for column in columns]
+    size = max(1, _AT_ONCE // max(1, len(columns[0])))
+    blocks = [columns[start : start + size] for start in range(0, len(columns), size)]
+    return [column for block in blocks for column in _typed_block(block, options)]
+
+
+def _typed_block(columns: Sequence[Any], options: Options) -> list[Any]:
+    """Return columns that are all plain numbers from one conversion, others from one for each half, and so on."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if len(columns) == 1 or not len(columns[0]):
+        return [typed(column, options) for column in columns]
+    cells = pa.chunked_array([chunk for column in columns for chunk in column.chunks])
+    try:
+        values = np.asarray(pc.cast(cells, pa.float64())).reshape(len(columns), -1)
+    except pa.ArrowInvalid:
+        half = len(columns) // 2
+        return _typed_block(columns[:half], options) + _typed_block(columns[half:], options)
+    is_whole = (np.trunc(values) == values).all(axis=1)
+    return [
+        typed(column, options) if whole else pa.chunked_array([pa.array(numbers, from_pandas=True)])
+        for column, numbers, whole in zip(columns, values, is_whole, strict=True)
+    ]
 
 
 def _cast(cells: Any) -> Any | None:
@@ -271,7 +311,7 @@ def _shares(sample: _Sample) -> tuple[float, float]:
     """Return which share of the rows below the first has most rows' number of cells, and which of these are numbers."""
     below = sample.rows[1:] or sample.rows
     rows = [row for row in below if len(row) == sample.width]
-    cells = [cell for row in rows for cell in row if cell]
+    cells = [cell for row in rows for cell in row[:_CELLS] if cell]
     patterns = number(), number(",")
     n_numbers = sum(any(pattern.fullmatch(cell) for pattern in patterns) for cell in cells)
     return round(len(rows) / max(1, len(below)), 1), n_numbers / max(1, len(cells))
@@ -376,7 +416,7 @@ def _names(
     """Return the columns' names, and whether the first row holds them."""
     named = options["header"]
     if named is None:
-        named = is_header(first, [typed(column.slice(0, _SAMPLE), options) for column in body], options)
+        named = is_header(first, typed_columns([column.slice(0, _SAMPLE) for column in body], options), options)
     if named:
         return first, True
     commented = _cut([comment.lstrip("# ")], sample.separator).rows if comment and options["header"] is None else []

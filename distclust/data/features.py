@@ -116,8 +116,10 @@ def _counts(table: Table, name: str) -> bool:
     """Return whether the values of a column are 0 .. N - 1 or 1 .. N in any order."""
     if not _is_whole(table, name) or table[name].null_count:
         return False
-    values = np.sort(np.asarray(table[name]).astype(np.int64))
-    return values[0] in (0, 1) and bool((np.diff(values) == 1).all())
+    values = np.asarray(table[name])
+    if values.min() not in (0, 1) or values.max() - values.min() != len(values) - 1:
+        return False
+    return len(np.unique(values)) == len(values)
 
 
 def _of_doubt(table: Table, names: Sequence[str]) -> list[str]:

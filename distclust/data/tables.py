@@ -15,7 +15,7 @@ import numpy.typing as npt
 from distclust.contracts import Array, Labels
 from distclust.data.arrays import class_indices
 from distclust.data.categories import encoded, is_text, levels
-from distclust.data.delimited import SIGNS, listed, number, read_cells, typed
+from distclust.data.delimited import SIGNS, listed, number, read_cells, typed_columns
 from distclust.data.files import check_fetched
 from distclust.data.options import READING, Options, give
 from distclust.data.points import check_fits
@@ -244,7 +244,7 @@ def check_missing(table: Table, x: Array, names: Sequence[str], missing: str, *c
         DataError: something is missing and is refused, or nothing would be left.
     """
     counts = dict(zip(names, np.isnan(x).sum(axis=0).tolist(), strict=True))
-    signs = {name: f" (text, such as {sign!r})" for name in counts if (sign := _sign(table, name))}
+    signs = {name: f" (text, such as {sign!r})" for name, n in counts.items() if n and (sign := _sign(table, name))}
     empty = [name for name, n in counts.items() if n == len(x)]
     if empty:
         raise DataError(f"{table.path}: columns without any value: {_few(empty)}. Leave them out with exclude=.")
@@ -284,8 +284,8 @@ def _read_csv(path: Path, options: Options) -> Table:
     _check_names(path, cells.names)
     markers = listed(options["missing_values"])
     written = dict(zip(cells.names, cells.columns, strict=True))
-    columns = {name: _without(typed(column, options), markers) for name, column in written.items()}
-    return Table(path, columns, written, cells.has_header, options, cells.remarks)
+    columns = (_without(column, markers) for column in typed_columns(cells.columns, options))
+    return Table(path, dict(zip(cells.names, columns, strict=True)), written, cells.has_header, options, cells.remarks)
 
 
 def _without(column: Any, markers: Sequence[Any]) -> Any:
