@@ -97,7 +97,7 @@ def read_cells(path: Path, options: Options) -> Cells:
     if "\n " in text or text.startswith(" "):
         text = re.sub(r"(?m)^ +$", "", text)
     text, comment = _without_comments(text)
-    if separator is None and path.suffix.lower() == ".tsv":
+    if separator is None and path.suffix.lower() == ".tsv" and "\t" in text:
         separator = "\t"
     sample = _sampled(text, separator, options["decimal"])
     if not sample.rows:

@@ -139,10 +139,10 @@ def _of_categories(table: Table, name: str, categories: str) -> str:
         f"{place} {level!r}" if categories == "ordinal" else repr(level) for place, level in enumerate(known[:8])
     )
     more = f" and {len(known) - 8:,} more" if len(known) > 8 else ""
-    told = "a number, its place" if categories == "ordinal" else f"{len(known):,} features, 1 where it is and else 0"
+    told = "its position in" if categories == "ordinal" else "a feature of 1 and 0 for each of"
     signs = [level for level in known if str(level).lower() in MISSING]
     doubt = f"; if {signs[0]!r} means that one is missing, give {give('missing_values', signs[0])}" if signs else ""
-    return f"the category of column {name!r} becomes {told}: {shown}{more}{doubt}"
+    return f"the category of column {name!r} becomes {told} {shown}{more}{doubt}"
 
 
 def _called(name: str) -> str:

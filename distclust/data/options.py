@@ -106,6 +106,16 @@ def separator() -> Option:
     return Option(None, f"a single character, {', '.join(map(repr, SEPARATORS))}, or None", allows, "text")
 
 
+def sign(default: str | None, allowed: str) -> Option:
+    """Return an option that takes one of a few characters, or None where that is the default."""
+
+    def allows(value: object) -> bool:
+        return value is default or (isinstance(value, str) and len(value) == 1 and value in allowed)
+
+    rule = " or ".join([*map(repr, allowed), *(["None"] if default is None else [])])
+    return Option(default, rule, allows, "text")
+
+
 def encoding() -> Option:
     """Return an option that takes the name of an encoding that Python knows, or None."""
 
@@ -192,8 +202,8 @@ SPLIT = one_of("all", "all", "train", "test")
 READING = {  # how a csv file is written
     "header": switch(None),
     "encoding": encoding(),
-    "decimal": one_of(".", ".", ","),
-    "thousands": one_of(None, ",", ".", " ", "'", None),
+    "decimal": sign(".", ".,"),
+    "thousands": sign(None, ",. '"),
     "separator": separator(),
     "missing_values": markers(),
 }
