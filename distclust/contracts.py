@@ -25,7 +25,7 @@ class Dataset:
 
     Args:
         name: what it is called in tables and reports.
-        x: images (N, C, H, W), windows (N, C, T) or vectors (N, D); uint8 or float32.
+        x: images (N, C, H, W), windows (N, C, T) or vectors (N, D); uint8, float32 or float64.
         y: true classes (N,) int64, -1 = unknown; read by metrics, results and report alone.
         n_clusters: number of classes, None = not known.
         value_range: lowest and highest value that x can take, None = not bounded.

@@ -29,7 +29,7 @@ from distclust.errors import DataError, ParameterError, RunError, UnknownNameErr
 if TYPE_CHECKING:
     import torch
 
-Points = npt.NDArray[np.float32]  # (N, D)
+Points = npt.NDArray[Any]  # (N, D) float32 or float64
 
 _MIN_SAMPLES = 10  # of HDBSCAN, in the authors' program; where N / 2K is less, so many would smooth clusters away
 _MIN_NEIGHBORS = 10  # 30 N / 70,000 alone would leave small data with graphs in shreds
@@ -52,7 +52,7 @@ _EXACT_WORK = 20_000**2 * (50 + 50)
 # A study of the number of clusters labels the same latents at the same seed once for each number. The layouts are kept:
 # of 2,000 points a dozen kilobytes each, and nine tenths of the time of such a study.
 _MOST_REMEMBERED = 64
-_REMEMBERED: dict[tuple[bytes, tuple[int, ...], int, int, bool], npt.NDArray[np.float32]] = {}
+_REMEMBERED: dict[tuple[bytes, tuple[int, ...], int, int, bool], Points] = {}
 
 
 class NoCut(RunError):
@@ -158,6 +158,8 @@ def label(
     if n_clusters in (1, n_points):  # nothing to find out, and too few points for some of the ways
         return np.arange(n_points) % n_clusters
     flatten, cluster = _WAYS[by]
+    if points.dtype == np.float64:  # as networks see it, and the same in all units
+        points, _ = _scaled(points)
     space = embed(latents, seed, n_neighbors) if flatten else points
     return _in_order_met(cluster(space.astype(np.float64), n_clusters, seed, min_cluster_size))
 
@@ -449,8 +451,10 @@ def _scaled(points: Points) -> tuple[Points, int]:
     distances of numbers with few digits equal.
     """
     centred = points - np.median(points.astype(np.float64), axis=0)
-    exponent = int(np.frexp(np.sqrt(np.einsum("nd,nd->n", centred, centred).max()))[1])
-    return np.ldexp(centred, -exponent).astype(np.float32), exponent
+    exponent = int(np.frexp(np.abs(centred).max())[1])
+    centred = np.ldexp(centred, -exponent)  # so that no square is out of bounds
+    more = int(np.frexp(np.sqrt(np.einsum("nd,nd->n", centred, centred).max()))[1])
+    return np.ldexp(centred, -more).astype(np.float32), exponent + more
 
 
 def _beside(given: Any, points: Points) -> Any:
@@ -463,21 +467,26 @@ def _beside(given: Any, points: Points) -> Any:
 
 
 def _points(latents: Any) -> Points:
-    """Check latents and return them as a C-contiguous array of float32."""
-    array = latents.detach().cpu().float().numpy() if hasattr(latents, "detach") else np.asarray(latents)
+    """Check latents and return them as a C-contiguous array, float64 where they are, else float32."""
+    if hasattr(latents, "detach"):
+        tensor = latents.detach().cpu()
+        array = (tensor if str(tensor.dtype) == "torch.float64" else tensor.float()).numpy()
+    else:
+        array = np.asarray(latents)
     if array.ndim != 2 or array.size == 0:
         raise DataError(
             f"the latents have shape {array.shape}; they must be (points, dimensions), at least one of each."
         )
     if array.dtype.kind not in "fiub":
         raise DataError(f"the latents are of {array.dtype}; they must be numbers: convert them to float32.")
+    narrow = np.result_type(array.dtype, np.float32) == np.float32
     with np.errstate(over="ignore"):
-        points = np.ascontiguousarray(array, dtype=np.float32)
+        points = np.ascontiguousarray(array, dtype=np.float32 if narrow else np.float64)
     broken = np.flatnonzero(~np.isfinite(points).all(axis=1))
     if len(broken):
         raise DataError(
-            f"{len(broken)} of {len(points)} latents are not finite in float32, the first is number {broken[0]}: "
-            f"leave them out, or find out where training left the numbers."
+            f"{len(broken)} of {len(points)} latents are not finite in {points.dtype}, the first is number "
+            f"{broken[0]}: leave them out, or find out where training left the numbers."
         )
     return points
 

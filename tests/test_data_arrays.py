@@ -23,19 +23,91 @@ X = np.arange(12, dtype=np.float32).reshape(4, 3)
 
 @pytest.mark.parametrize(
     "x",
-    [X, X.astype(np.float64), X.astype(np.int32), X.tolist(), torch.tensor(X), pd.DataFrame(X), X.astype(object)],
-    ids=["float32", "float64", "int32", "list", "tensor", "frame", "objects"],
+    [
+        X,
+        X.astype(np.float16),
+        X.astype(np.int16),
+        X.astype(np.uint16),
+        X.astype(">f4"),
+        torch.tensor(X),
+        pd.DataFrame(X),
+    ],
+    ids=["float32", "float16", "int16", "uint16", "big-endian", "tensor", "frame"],
 )
-def test_numbers_become_float32(x: Any) -> None:
+def test_numbers_that_float32_holds_become_float32(x: Any) -> None:
     checked = check_x(x)
-    assert checked.dtype == np.float32
+    assert checked.dtype == np.dtype("float32")
     np.testing.assert_array_equal(checked, X)
+
+
+@pytest.mark.parametrize(
+    "x",
+    [
+        *(X.astype(kind) for kind in (np.float64, ">f8", np.longdouble, np.int32, np.uint64, object)),
+        *(X.tolist(), X.astype(int).tolist(), torch.tensor(X).double()),
+    ],
+)
+def test_all_other_numbers_become_float64(x: Any) -> None:
+    checked = check_x(x)
+    assert checked.dtype == np.dtype("float64")
+    np.testing.assert_array_equal(checked, X)
+
+
+MINUTES = 1_700_000_000 + 60 * np.arange(6)
+
+
+def test_what_float32_would_round_away_is_kept() -> None:
+    np.testing.assert_array_equal(np.diff(check_x(MINUTES[:, None])[:, 0]), 60)  # unix times
+    degrees = 52.5 + 1e-5 * np.arange(4)[:, None]
+    assert check_x(degrees) is not None
+    np.testing.assert_array_equal(check_x(degrees), degrees)
+    np.testing.assert_array_equal(check_x(1e-9 * X.astype(np.float64)), 1e-9 * X.astype(np.float64))
+
+
+def test_integers_that_float64_cannot_tell_apart_are_refused() -> None:
+    moments = MINUTES[:, None] * 1_000_000_000
+    assert check_x(moments)[1, 0] - check_x(moments)[0, 0] == 6e10  # nanoseconds: rounded, none is lost
+    for close in (moments + np.arange(6)[:, None] % 2, X.astype(np.longdouble) + np.longdouble(2) ** -62 * (X % 2)):
+        assert (check_x(close - close.min()) >= 0).all()
+        assert check_x(close.astype(np.float64)).dtype == np.float64
+    with pytest.raises(DataError, match=r"6 different values, of which float64 tells only 3 apart.*X\.min\(axis=0\)"):
+        check_x(2**60 + np.arange(6)[:, None] // 2 * 256 + np.arange(6)[:, None] % 2)
+    with pytest.raises(DataError, match="too large for float64"):
+        check_x(np.array([[np.longdouble(10) ** 400, 2]]))
+
+
+@pytest.mark.parametrize("n_bits", [64, 32])
+def test_constant_is_relative_to_size_and_precision(n_bits: int) -> None:
+    dtype = np.dtype(f"float{n_bits}")
+    for size in (1e-30, 1.0, 1e30):
+        value = dtype.type(size)
+        noisy = np.array([[value], [np.nextafter(value, dtype.type(np.inf))]])
+        with pytest.raises(DataError, match="constant"):
+            check_x(noisy)
+        assert check_x(noisy * (1 + 8 * np.arange(2, dtype=dtype)[:, None] * np.finfo(dtype).eps)).dtype == dtype
+
+
+@pytest.mark.parametrize("view", [np.s_[::-1], np.s_[:, ::-1], np.s_[::-2, ::-1]])
+def test_views_that_run_backwards_are_copied(view: Any) -> None:
+    for x in (X, X.astype(np.uint8), X.astype(np.float64)):
+        checked = check_x(x[view])
+        np.testing.assert_array_equal(checked, x[view])
+        torch.from_numpy(checked)
+    images = np.arange(48, dtype=np.uint8).reshape(2, 2, 3, 4)
+    np.testing.assert_array_equal(
+        torch.from_numpy(check_x(np.rot90(images, axes=(2, 3)))), np.rot90(images, axes=(2, 3))
+    )
+
+
+def test_a_field_of_a_record_is_copied() -> None:
+    records = np.zeros((4, 3), dtype=[("flag", "u1"), ("value", "f4")])
+    records["value"] = X
+    torch.from_numpy(check_x(records["value"]))  # its strides are no whole numbers of values
 
 
 def test_other_types() -> None:
     assert check_x(X.astype(np.uint8)).dtype == np.uint8
     assert check_x(X > 3).dtype == np.uint8
-    assert check_x(X.astype(">f4")).dtype == np.dtype("float32")
     assert check_x(torch.tensor(X, dtype=torch.bfloat16, requires_grad=True)).dtype == np.float32
     assert check_x(pd.DataFrame({"a": [1, 2], "b": [0.5, 1.5]})).tolist() == [[1, 0.5], [2, 1.5]]
 
@@ -47,7 +119,8 @@ def test_right_type_is_not_copied(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", X)
     mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
     assert check_x(mapped) is mapped
-    assert check_x(X.astype(np.float64)[:, ::2]).flags.c_contiguous
+    assert np.shares_memory(check_x(x := X.astype(np.float64)[:, ::2]), x)
+    assert check_x(X.astype(np.int32)[:, ::2]).flags.c_contiguous
 
 
 @pytest.mark.parametrize(
@@ -68,7 +141,7 @@ def test_right_type_is_not_copied(tmp_path: Path) -> None:
         ([[1, 2], [3]], "cannot be read as an array"),
         (np.full((3, 2), 7.0), "constant: every value is 7"),
         (np.zeros((3, 2, 4, 4), dtype=np.uint8), "constant: every value is 0"),
-        (np.array([[1e300, 2]]), "too large for float32"),
+        (np.array([[1e308, 2]]), r"X\[0, 0\] is 1e\+308, which is too large"),
         (scipy.sparse.csr_matrix(X), r"sparse.*\.toarray\(\)"),
         (torch.tensor(X).to_sparse(), r"sparse.*\.to_dense\(\)"),
         (torch.tensor(X, device="meta"), r"on meta.*\.cpu\(\)"),
@@ -155,7 +228,7 @@ def test_any_array_comes_through_or_is_refused(x: Any) -> None:
         checked = check_x(x)
     except InputError:
         return
-    assert checked.dtype in (np.dtype(np.uint8), np.dtype(np.float32))
+    assert checked.dtype in module.KEPT
     assert checked.shape == x.shape
     np.testing.assert_array_equal(checked, x.astype(checked.dtype))
 

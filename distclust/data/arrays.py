@@ -7,12 +7,17 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from distclust.contracts import Array, Labels
 from distclust.data.frames import check_frame, is_frame
+from distclust.data.points import check_fits
 from distclust.errors import DataError
 
 BLOCK = 1 << 22  # values looked at in one go, so that a memory-mapped array is never read whole
+KEPT = tuple(map(np.dtype, (np.uint8, np.float32, np.float64)))  # types that methods train on
+_LARGEST = np.finfo(np.float64).max / 4  # so that no difference of two values is out of bounds
+_ROUNDINGS = {np.dtype(np.float32): 1, np.dtype(np.float64): 4}  # as in nets.scaling: what counts as equal
 
 
 class NotANumberError(DataError, TypeError):
@@ -23,52 +28,67 @@ def check_x(x: Any, name: str = "X", *, allow_constant: bool = False) -> Array:
     """Return `x` as an array that a method can train on.
 
     Memory-mapped and strided arrays of the right type come back as they are, without a copy; they are read block by
-    block.
+    block. Views that run backwards, as x[::-1] or numpy.rot90 make them, are copied.
 
     Args:
         x: numpy array, torch tensor on the CPU, pandas DataFrame or nested lists; images (N, C, H, W), windows
-            (N, C, T) or vectors (N, D). bool becomes uint8; every other number that is not uint8 becomes float32.
+            (N, C, T) or vectors (N, D). Types become what `stored` says.
         name: what the messages call it.
         allow_constant: take data whose values are all equal, as prediction does.
 
     Returns:
-        uint8 or float32 with 2, 3 or 4 dimensions; C-contiguous where it had to be copied.
+        uint8, float32 or float64 with 2, 3 or 4 dimensions; C-contiguous where it had to be copied.
 
     Raises:
-        DataError: wrong number of dimensions, empty, not finite, constant, complex, strings, sparse, masked, or on
-            another device.
+        DataError: wrong number of dimensions, empty, not finite, constant up to rounding, complex, strings, sparse,
+            masked, or on another device; or values that float64 cannot hold or tell apart.
         NotANumberError: objects that are no numbers.
     """
     array = _array(x, name)
     _check_shape(array, name)
-    array = stored(array, name)
-    _check_finite(array, name)
+    array = forwards(stored(array, name))
+    check_finite(array, name)
     if not allow_constant and _is_constant(array):
         raise DataError(f"{name} is constant: every value is {array[(0,) * array.ndim]}. There is nothing to cluster.")
     return array
 
 
 def stored(x: Array, name: str) -> Array:
-    """Return `x` as uint8 or float32; the array itself where it is that already.
+    """Return `x` as uint8, float32 or float64, whichever holds all its values; the array itself if it is one of them.
 
     Args:
-        x: any shape; bool becomes uint8, other numbers become float32.
+        x: any shape. bool becomes uint8; float16 and integers of 8 or 16 bits become float32; longer ones float64.
         name: what the messages call it.
 
     Raises:
-        DataError: complex, strings, objects, dates, records, or a value that float32 cannot hold.
+        DataError: complex, strings, objects, dates, records; or integers beyond 2^53 or long doubles that are different
+            and become the same number, or infinite, in float64.
     """
-    if x.dtype in (np.dtype(np.uint8), np.dtype(np.float32)):
+    if x.dtype in KEPT:
         return x
     if x.dtype.kind == "c":
         raise DataError(f"Complex data not supported: {name} is {x.dtype}. Give real numbers, such as its modulus.")
     if x.dtype.kind not in "biuf":
-        raise DataError(f"{name} is of type {x.dtype}; it must hold numbers. Convert it to uint8 or float32.")
-    try:
-        with np.errstate(over="raise"):
-            return np.ascontiguousarray(x, dtype=np.uint8 if x.dtype.kind == "b" else np.float32)
-    except FloatingPointError as error:
-        raise DataError(f"{name} holds values too large for float32, which become inf. Scale it down.") from error
+        raise DataError(f"{name} is of type {x.dtype}; it must hold numbers. Convert it to uint8, float32 or float64.")
+    narrow = np.uint8 if x.dtype.kind == "b" else np.float32
+    wide = narrow if np.result_type(x.dtype, np.float32) == np.float32 else np.float64
+    with np.errstate(over="ignore"):
+        found = np.ascontiguousarray(x, dtype=wide)
+    if x.dtype.itemsize > 8 or (x.dtype.kind in "iu" and x.dtype.itemsize == 8):
+        _check_kept_apart(x, found, name)
+    return found
+
+
+def forwards(x: Array) -> Array:
+    """Return `x`, copied where torch cannot take its strides: those below 0, or of parts of a value.
+
+    Raises:
+        DataError: the copy would not fit into half of the machine's memory.
+    """
+    if all(stride >= 0 and stride % x.itemsize == 0 for stride in x.strides):
+        return x
+    check_fits(x.nbytes)
+    return np.ascontiguousarray(x)
 
 
 def class_indices(y: Array, n_samples: int, name: str = "y") -> tuple[Labels, int | None]:
@@ -145,7 +165,7 @@ def _from_objects(x: Array, name: str) -> Array:
     if text is not None:
         place = _told(name, text)
         raise DataError(
-            f"{name} holds strings, the first at {place}; it must hold numbers. Convert it to uint8 or float32."
+            f"{name} holds strings, the first at {place}; it must hold numbers. Convert it to uint8, float32 or float64."
         )
     try:
         return x.astype(np.float64)
@@ -194,20 +214,60 @@ def _blocks(x: Array) -> Iterator[tuple[int, Array]]:
         yield start, x[start : start + rows]
 
 
-def _check_finite(x: Array, name: str) -> None:
+def _check_kept_apart(x: Array, found: Array, name: str) -> None:
+    """Refuse integers and long doubles of which float64 makes equal numbers, or infinite ones."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        pairs = zip(_blocks(x), _blocks(found), strict=True)
+        if x.size == 0 or all((kept.astype(x.dtype) == given).all() for (_, given), (_, kept) in pairs):
+            return
+    if (np.isinf(found) & ~np.isinf(x)).any():
+        raise DataError(f"{name} holds values too large for float64, which become inf. Scale it down.")
+    before, after = _n_different(x), _n_different(found)
+    if after < before:
+        raise DataError(
+            f"{name} is {x.dtype} and holds {before:,} different values, of which float64 tells only {after:,} apart. "
+            f"Subtract the least value first, as in {name} - {name}.min(axis=0); or, where such differences do not "
+            f"matter, convert it with {name}.astype('float64')."
+        )
+
+
+def _n_different(x: Array) -> int:
+    """Return the number of different values of each feature, summed."""
+    columns = x[:, None] if x.ndim == 1 else x
+    return sum(len(np.unique(columns[:, c])) for c in range(columns.shape[1]))
+
+
+def check_finite(x: Array, name: str) -> None:
+    """Refuse NaN, infinite values, and values so large that their differences would be infinite.
+
+    Args:
+        x: uint8, float32 or float64.
+        name: what the message calls it.
+
+    Raises:
+        DataError: there is one; the message has its place.
+    """
     if x.dtype == np.uint8 or _is_finite(_viewed(x)):
         return
     for start, block in _blocks(x):
-        finite = np.isfinite(block)
-        if not finite.all():
-            first = np.unravel_index(np.argmin(finite), block.shape)
-            place = ", ".join(str(index) for index in (start + first[0], *first[1:]))
-            value = "NaN" if np.isnan(block[first]) else str(block[first])
-            raise DataError(f"{name} contains NaN or inf: {name}[{place}] is {value}. Fill in or drop such points.")
+        good = _good(block)
+        if not good.all():
+            first = np.unravel_index(np.argmin(good), block.shape)
+            place, value = ", ".join(str(index) for index in (start + first[0], *first[1:])), block[first]
+            if np.isfinite(value):
+                raise DataError(f"{name}[{place}] is {value:g}, which is too large to compute with. Scale it down.")
+            told = "NaN" if np.isnan(value) else str(value)
+            raise DataError(f"{name} contains NaN or inf: {name}[{place}] is {told}. Fill in or drop such points.")
+
+
+def _good(block: Array) -> npt.NDArray[np.bool_]:
+    if block.dtype == np.float64:
+        return np.asarray(np.abs(block) <= _LARGEST)  # False for NaN
+    return np.asarray(np.isfinite(block))
 
 
 def _is_finite(x: Array) -> bool:
-    return all(bool(np.isfinite(block).all()) for _, block in _blocks(x))
+    return all(bool(_good(block).all()) for _, block in _blocks(x))
 
 
 def _viewed(x: Array) -> Array:
@@ -221,5 +281,9 @@ def _viewed(x: Array) -> Array:
 
 
 def _is_constant(x: Array) -> bool:
+    """Return whether all values are equal, or differ by rounding alone."""
     first = x[(0,) * x.ndim]
-    return all(bool((block == first).all()) for _, block in _blocks(x))
+    if x.dtype == np.uint8:
+        return all(bool((block == first).all()) for _, block in _blocks(x))
+    reach = _ROUNDINGS[x.dtype] * np.finfo(x.dtype).eps * abs(first)
+    return all(bool((np.abs(block - first) <= reach).all()) for _, block in _blocks(x))

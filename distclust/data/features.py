@@ -36,7 +36,7 @@ _MANY = 10  # rows, from which a count of them is no coincidence
 
 
 def read_features(path: Path, options: Options) -> Points:
-    """Return the rows of a table as points (N, D) float32, as `load` describes them.
+    """Return the rows of a table as points (N, D), as `load` describes them.
 
     Args:
         path: a .csv, .tsv or .parquet file.
@@ -70,7 +70,7 @@ def read_features(path: Path, options: Options) -> Points:
         check_missing(table, x, feature_names, options["missing"], "drop", "mean")
         remarks.append(_filled_or_dropped(whole, options["missing"]))
         if options["missing"] == "mean":
-            x = np.where(np.isnan(x), np.nanmean(x, axis=0, dtype=np.float64).astype(np.float32), x)
+            x = np.where(np.isnan(x), np.nanmean(x, axis=0, dtype=np.float64).astype(x.dtype), x)
         else:
             points = points or tuple(map(str, range(len(x))))
             points = tuple(itertools.compress(points, whole))

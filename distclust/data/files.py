@@ -154,7 +154,7 @@ def read_arrays(path: Path) -> Mapping[str, Array]:
 
 
 def arranged(x: Array, kind: str | None = None, channels: str | None = None) -> Array:
-    """Return x as uint8 or float32 with its channels first; a view where the type is right already.
+    """Return x as uint8, float32 or float64 with its channels first; a view where it is one of them already.
 
     Args:
         x: (N, D) vectors; three-dimensional: uint8 or bool are grey images (N, H, W), all else windows (N, C, T);

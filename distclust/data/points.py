@@ -23,7 +23,7 @@ class Points:
     """Points that have not been copied yet.
 
     Args:
-        x: uint8 or float32; its rows hold the points.
+        x: uint8, float32 or float64; its rows hold the points.
         y: (N,) class of each point, -1 = unknown; None = no classes.
         n_clusters: number of classes, None = not known.
         value_range: lowest and highest value that x can take, None = not bounded.

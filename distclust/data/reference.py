@@ -33,8 +33,8 @@ def reference_of(data: Dataset, kind: str, seed: int, draw: int = 0) -> Dataset:
         draw: which of many drawn at one seed, >= 0.
 
     Returns:
-        x (N, ...) float32, or of the data's type for "shuffled"; y and n_clusters are None. At one seed and draw the
-        same bytes on one machine.
+        x (N, ...) of the data's type, but float32 in place of uint8 unless "shuffled"; y and n_clusters are None. At
+        one seed and draw the same bytes on one machine.
 
     Raises:
         DataError: the points do not fit into memory three times over, in float64.
@@ -56,8 +56,8 @@ def shuffled(x: Array, rng: np.random.Generator) -> Array:
     return rng.permuted(x, axis=0)
 
 
-def alike(x: Array, draw: Draw, rng: np.random.Generator) -> npt.NDArray[np.float32]:
-    """Return points (N, D) float32 with the mean and, but for chance, the covariance of others.
+def alike(x: Array, draw: Draw, rng: np.random.Generator) -> Array:
+    """Return points (N, D) with the mean and, but for chance, the covariance of others; float32 in place of uint8.
 
     Args:
         x: (N, D).
@@ -74,7 +74,7 @@ def alike(x: Array, draw: Draw, rng: np.random.Generator) -> npt.NDArray[np.floa
     with threadpool_limits(1):  # sums by several threads end in other bits
         _, scales, axes = np.linalg.svd(x - mean, full_matrices=False)  # (R,), (R, D)
         numbers = draw(rng, (len(x), len(scales))) * (scales / np.sqrt(len(x)))
-        return (mean + numbers @ axes).astype(np.float32)
+        return (mean + numbers @ axes).astype(np.float64 if x.dtype == np.float64 else np.float32)
 
 
 def _normal(rng: np.random.Generator, shape: tuple[int, int]) -> npt.NDArray[np.float64]:

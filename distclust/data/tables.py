@@ -139,33 +139,37 @@ def feature_columns(
     return names
 
 
-def numbers(
-    table: Table, names: Sequence[str], categories: str = "refuse"
-) -> tuple[npt.NDArray[np.float32], tuple[str, ...]]:
-    """Return columns as (N, D) float32, NaN where a value is missing, and the names of the D features.
+def numbers(table: Table, names: Sequence[str], categories: str = "refuse") -> tuple[Array, tuple[str, ...]]:
+    """Return columns as (N, D), NaN where a value is missing, and the names of the D features.
 
     A column of lists of one length, as embeddings are stored, gives a feature for every place, "name[0]", ...; one of
-    categories gives a feature for each, "name=category", or one in all, as `encoded` says.
+    categories gives a feature for each, "name=category", or one in all, as `encoded` says. The type is float32 where
+    that holds all values of the columns' types, else float64.
 
     Raises:
-        DataError: infinite values, values too large for float32, lists of different lengths.
+        DataError: infinite values, whole numbers that float64 cannot tell apart, lists of different lengths.
     """
     widths = {name: _width(table, name, categories) for name in names}
-    check_fits(4 * len(table) * sum(widths.values()))
-    x = np.empty((len(table), sum(widths.values())), np.float32)
+    dtype = np.dtype(np.float32 if all(_is_narrow(table[name]) for name in names) else np.float64)
+    check_fits(dtype.itemsize * len(table) * sum(widths.values()))
+    x = np.empty((len(table), sum(widths.values())), dtype)
     features: list[str] = []
     infinite: dict[str, int] = {}
     for name, width in widths.items():
         values, called = _values(table[name], name, width, categories)  # (N, width) float64
-        with np.errstate(over="ignore"):
-            x[:, len(features) : len(features) + width] = values
+        x[:, len(features) : len(features) + width] = values
         features += called
         if n := int(np.isinf(x[:, len(features) - width : len(features)]).sum()):
             infinite[name] = n
     if infinite:
         raise DataError(
-            f"{table.path}: infinite values, or values too large for float32: {_counted(infinite)}. Correct them, or "
-            "leave these columns out with exclude=."
+            f"{table.path}: infinite values: {_counted(infinite)}. Correct them, or leave these columns out with "
+            f"{give('exclude')}."
+        )
+    if rounded := [name for name in names if _is_rounded(table[name])]:
+        raise DataError(
+            f"{table.path}: columns of different whole numbers of which float64 makes equal ones: {_few(rounded)}. "
+            f"Subtract a value near all of them first, or leave these columns out with {give('exclude')}."
         )
     return x, tuple(features)
 
@@ -405,6 +409,23 @@ def _width(table: Table, name: str, categories: str) -> int:
             f"{_few(sorted(lengths))}, and {column.null_count:,} are missing."
         )
     return int(lengths.pop())
+
+
+def _is_narrow(column: Any) -> bool:
+    """Return whether float32 holds all values of a column's type."""
+    kind = column.type.value_type if _is_list(column) else column.type
+    return is_text(column) or bool(np.result_type(kind.to_pandas_dtype(), np.float32) == np.float32)
+
+
+def _is_rounded(column: Any) -> bool:
+    """Return whether float64 makes equal numbers of different integers."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not pa.types.is_int64(column.type) and not pa.types.is_uint64(column.type):
+        return False
+    largest = pc.max(pc.abs_checked(column.cast(pa.float64(), safe=False))).as_py() or 0
+    return largest > 2**53 and len(column.unique()) > len(column.cast(pa.float64(), safe=False).unique())
 
 
 def _values(column: Any, name: str, width: int, categories: str) -> tuple[npt.NDArray[np.float64], list[str]]:

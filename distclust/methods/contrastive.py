@@ -167,9 +167,7 @@ class Student(nn.Module):
 
     def fit(self, x: Tensor) -> None:
         """Set the scaling from all raw values: to 0 .. 1 for the views, then to mean 0 and deviation 1."""
-        unit, standard = self.scaling.fit(x, "unit"), self.standard.fit(x, "standard")
-        standard.offset.copy_((standard.offset - unit.offset) * unit.factor)
-        standard.factor.div_(unit.factor)
+        self.standard.fit(x, "standard").after(self.scaling.fit(x, "unit"))
 
     def features(self, shown: Tensor) -> Tensor:
         """Return the trunk's features (B, width) of images (B, C, H, W) in 0 .. 1."""

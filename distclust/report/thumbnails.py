@@ -33,7 +33,7 @@ def image(point: Array, low: float, high: float) -> str:
     """
     from PIL import Image
 
-    scaled = (point.astype(np.float32) - low) / ((high - low) or 1.0)
+    scaled = (point.astype(np.float64) - low) / ((high - low) or 1.0)
     shown = scaled if len(scaled) in AS_THEY_ARE else scaled.mean(0, keepdims=True)
     levels = np.rint(255 * shown.clip(0, 1)).astype(np.uint8).transpose(1, 2, 0)  # (H, W, C)
     picture = Image.fromarray(levels[..., 0] if levels.shape[2] == 1 else levels)
