@@ -482,11 +482,11 @@ def _points(latents: Any) -> Points:
     narrow = np.result_type(array.dtype, np.float32) == np.float32
     with np.errstate(over="ignore"):
         points = np.ascontiguousarray(array, dtype=np.float32 if narrow else np.float64)
-    broken = np.flatnonzero(~np.isfinite(points).all(axis=1))
+    broken = np.flatnonzero(~(np.abs(points) <= np.finfo(np.float32).max).all(axis=1))  # so are their distances
     if len(broken):
         raise DataError(
-            f"{len(broken)} of {len(points)} latents are not finite in {points.dtype}, the first is number "
-            f"{broken[0]}: leave them out, or find out where training left the numbers."
+            f"{len(broken)} of {len(points)} latents are not finite in float32, the first is number {broken[0]}: "
+            f"leave them out, or find out where training left the numbers."
         )
     return points
 

@@ -66,7 +66,9 @@ POINTS = {
     "a table of texts": pd.DataFrame({"a": ["x", "y", "z"] * 10, "b": range(30)}),
     "a table with a gap": pd.DataFrame({"a": [1.0, None, 2.0] * 10, "b": range(30)}),
     "images without height": np.zeros((30, 1, 0, 8), np.float32),
-    "numbers beyond float32": np.full((30, 4), 1e200) * np.arange(30)[:, None],
+    "numbers whose differences overflow": np.full((30, 4), 1e308) * (-1.0) ** np.arange(30)[:, None],
+    "equal points": np.tile(np.arange(4.0), (30, 1)),
+    "fewer different points than clusters": GOOD[[0, 20] * 15],
     "what has no values": Unreadable(),
     "a tensor of NaN": torch.full((30, 4), float("nan")),
     "masked values": np.ma.masked_greater(GOOD, 5.0),
@@ -90,8 +92,10 @@ NEW = {name: x for name, x in POINTS.items() if name not in ("a single point", "
     "another number of features": np.zeros((10, 7), np.float32),
     "images": np.zeros((10, 1, 8, 8), np.float32),
     "windows": np.zeros((10, 4, 8), np.float32),
+    "numbers beyond all that was fitted": np.full((30, 4), 1e200) * np.arange(30)[:, None],
 }
-del NEW["the same point again and again"]  # new points may be alike
+for name in ("the same point again and again", "equal points", "fewer different points than clusters"):
+    del NEW[name]  # new points may be alike
 
 
 @pytest.mark.parametrize("what", ["predict", "predict_proba", "predict_agreement", "transform", "score", "partial_fit"])

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from distclust.contracts import Array
-from distclust.data import load
+from distclust.data import arrays, check_x, load
+from distclust.data.arrays import KEPT
 from distclust.data.images import as_images
 from distclust.errors import DataError, InputError, ParameterError
 
@@ -63,9 +64,10 @@ def test_npy_subset_is_the_rows_it_says(tmp_path: Path) -> None:
     [
         ("uint8", "uint8", (0, 255)),
         ("bool", "uint8", (0, 1)),
-        ("int64", "float32", None),
+        ("int64", "float64", None),
+        ("int32", "float64", None),
         ("uint16", "float32", None),
-        ("float64", "float32", None),
+        ("float64", "float64", None),
         ("float16", "float32", None),
         (">f4", "float32", None),
     ],
@@ -161,7 +163,8 @@ def test_labels_beside_a_memory_mapped_file(tmp_path: Path) -> None:
         ({"x": VECTORS.astype(str)}, "must hold numbers"),
         ({"x": VECTORS.astype(object)}, "pickled"),
         ({"x": VECTORS[0]}, "Reshape your data"),
-        ({"x": np.full((2, 2), 1e300)}, "too large for float32"),
+        ({"x": np.array([[1, 2], [3, 1e308]])}, r"x\[1, 1\] is 1e\+308, which is too large"),
+        ({"x": np.array([[1, 2], [np.nan, 4]])}, r"x\[1, 0\] is NaN"),
         ({"a": VECTORS, "b": VECTORS}, r"\['a', 'b'\].*must hold x"),
         ({}, "must hold x"),
         ({"x_train": VECTORS, "x_test": VECTORS[:, :2]}, "do not fit together"),
@@ -284,7 +287,7 @@ def test_any_array_comes_back_or_is_refused(
         data = load(path, kind=kind, channels=channels)
     except InputError:
         return
-    assert data.x.dtype in (np.dtype(np.uint8), np.dtype(np.float32))
+    assert data.x.dtype in KEPT
     assert data.x.size == x.size
     with np.errstate(all="ignore"):
         expected = x.astype(data.x.dtype)
@@ -306,3 +309,30 @@ def test_other_bytes_are_refused(tmp_path: Path, content: bytes, start: bytes) -
     path.write_bytes(start + content)
     with pytest.raises(DataError):
         load(path)
+
+
+def test_nan_is_told_at_load_with_its_place(tmp_path: Path) -> None:
+    x = RNG.normal(size=(40, 3)).astype(np.float64)
+    x[31, 2] = np.nan
+    told = r"x contains NaN or inf: x\[31, 2\] is NaN"
+    with pytest.raises(DataError, match=re.escape(f"{tmp_path / 'x.npy'}: ") + told):
+        load(npy(tmp_path, x))
+    with pytest.raises(DataError, match=told):
+        load(npy(tmp_path, x), n_samples=39, seed=1)
+    assert load(npy(tmp_path, x[:31])).x.shape == (31, 3)  # a file that has changed is looked at again
+    with pytest.raises(DataError, match=r"x_test\[31, 2\] is NaN"):
+        load(npz(tmp_path, x_train=x[:5], x_test=x))
+    assert load(npz(tmp_path, x_train=x[:5], x_test=x), split="train").x.shape == (5, 3)
+    windows = np.moveaxis(np.stack([x, x]), 1, 2)  # (2, 3, 40)
+    with pytest.raises(DataError, match=r"x\[0, 2, 31\] is NaN"):
+        load(npy(tmp_path, windows))
+
+
+def test_a_mapped_file_is_looked_through_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    monkeypatch.setattr(arrays, "_is_finite", lambda x: seen.append(x.size) or True)
+    data = load(npy(tmp_path, VECTORS.astype(np.float64)))
+    check_x(data.x)
+    check_x(data.x[::-1])
+    check_x(data.x[::2])
+    assert seen == [VECTORS.size, VECTORS.size]  # the second is the copy of what runs backwards

@@ -49,7 +49,7 @@ def test_one_file(tmp_path: Path, name: str) -> None:
         table.to_csv(path, index=False, sep="\t")
     data = load(path, window=6, step=4)
     expected = [table.to_numpy().T[:, start : start + 6] for start in (0, 4, 8, 12)]
-    np.testing.assert_array_equal(data.x, np.array(expected, dtype=np.float32))
+    np.testing.assert_array_equal(data.x, np.array(expected))
     assert data.names == tuple(f"{name}:{start}" for start in (0, 4, 8, 12))
     assert (data.feature_names, data.y, data.name) == (("x", "y"), None, "walk")
     assert data.remarks[-1] == (

@@ -142,7 +142,7 @@ def outcome(folder: Path, kind: str, content: bytes, **options: Any) -> None:
     finally:
         path.unlink()
     assert isinstance(data, Dataset)
-    assert data.x.dtype in (np.uint8, np.float32)
+    assert data.x.dtype in (np.uint8, np.float32, np.float64)
     assert data.names is None or len(data.names) == len(data.x)
 
 

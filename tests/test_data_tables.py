@@ -47,7 +47,7 @@ def loaded(tmp_path: Path, text: str | bytes, **options: Any) -> Dataset:
 def test_csv(tmp_path: Path, text: str | bytes, x: Any, features: tuple[str, ...]) -> None:
     data = loaded(tmp_path, text)
     assert data.x.tolist() == x
-    assert data.x.dtype == np.float32
+    assert data.x.dtype == (np.float32 if "True" in str(text) else np.float64)
     assert (data.feature_names, data.name, data.names, data.y, data.remarks) == (features, "a", None, None, ())
 
 
@@ -177,8 +177,8 @@ REFUSED: dict[str, tuple[str | bytes, dict[str, Any], str]] = {
     "another encoding": ("ä,b\n1,2\n".encode("latin-1"), {}, "is no text in UTF-8"),
     "two bytes a letter": ("a,b\n1,2\n".encode("utf-16"), {}, "is no text in UTF-8"),
     "nul bytes": (b"\x00\x00\x00", {}, "do not hold numbers|cannot be read|has no rows"),
-    "infinite": ("a,b\n1,inf\n2,-inf\n", {}, "infinite values, or values too large for float32: 2 in 'b'"),
-    "too large": ("a\n1e39\n2\n", {}, "1 in 'a'"),
+    "infinite": ("a,b\n1,inf\n2,-inf\n", {}, "infinite values: 2 in 'b'"),
+    "too large": ("a\n1e400\n2\n", {}, "1 in 'a'"),
     "decimal commas": ("a;b\n1,5;2\n", {}, r"'a' \(text, such as '1,5'\)"),
     "an odd cell": ("a,b\n1,2\n2,?\n", {}, r"'b' \(text, such as '\?'\)"),
     "no such column": ("a,b\n1,2\n", {"columns": ["c"]}, r"unknown column 'c'\. Known: a, b"),
@@ -223,4 +223,4 @@ def test_numbers_survive(tmp_path_factory: pytest.TempPathFactory, x: Array) -> 
     frame.to_csv(folder / "a.csv", index=False)
     frame.to_parquet(folder / "a.parquet", index=False)
     for name in ("a.csv", "a.parquet"):
-        np.testing.assert_array_equal(load(folder / name).x, x)
+        np.testing.assert_array_equal(load(folder / name).x.astype(np.float32), x)

@@ -54,7 +54,7 @@ def test_what_items_may_be() -> None:
     assert load(Items(torch.zeros(3, 16, requires_grad=True))).x.shape == (1, 3, 16)
     assert load(Items(torch.zeros(3, 16)), kind="images").x.shape == (1, 1, 3, 16)
     assert load(Items([1, 2.5, 3], [4, 5, 6.5])).x.tolist() == [[1, 2.5, 3], [4, 5, 6.5]]
-    assert load(Items(np.array([1, 2]), np.array([3, 4]))).x.dtype == np.float32
+    assert load(Items(np.array([1, 2]), np.array([3, 4]))).x.dtype == np.float64
     named = load(Items(([1.0], "b"), ([2.0], "a")), labels=True)
     assert named.y is not None
     assert named.y.tolist() == [1, 0]

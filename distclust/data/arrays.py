@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -16,6 +17,7 @@ from distclust.errors import DataError
 
 BLOCK = 1 << 22  # values looked at in one go, so that a memory-mapped array is never read whole
 KEPT = tuple(map(np.dtype, (np.uint8, np.float32, np.float64)))  # types that methods train on
+_FINITE: set[tuple[str, int, int, str] | None] = set()  # files of which all values are finite
 _LARGEST = np.finfo(np.float64).max / 4  # so that no difference of two values is out of bounds
 _ROUNDINGS = {np.dtype(np.float32): 1, np.dtype(np.float64): 4}  # as in nets.scaling: what counts as equal
 
@@ -208,8 +210,9 @@ def _check_shape(x: Array, name: str) -> None:
         raise DataError(f"{name}: found array with 0 {what}(s) (shape={x.shape}) while a minimum of 1 is required.")
 
 
-def _blocks(x: Array) -> Iterator[tuple[int, Array]]:
-    rows = max(1, BLOCK // x[0].size)
+def _blocks(x: Array, n_values: int = 0) -> Iterator[tuple[int, Array]]:
+    """Yield some rows at a time and the place of the first, for points of so many values (as x has them)."""
+    rows = max(1, BLOCK // (n_values or x[0].size))
     for start in range(0, len(x), rows):
         yield start, x[start : start + rows]
 
@@ -237,27 +240,50 @@ def _n_different(x: Array) -> int:
     return sum(len(np.unique(columns[:, c])) for c in range(columns.shape[1]))
 
 
-def check_finite(x: Array, name: str) -> None:
+def check_finite(x: Array, name: str, where: str = "", rows: Array | None = None) -> None:
     """Refuse NaN, infinite values, and values so large that their differences would be infinite.
 
+    A file that is memory-mapped to be read alone is looked through once, whatever views of it are given later.
+
     Args:
-        x: uint8, float32 or float64.
+        x: (N, ...) numbers.
         name: what the message calls it.
+        where: what the message begins with, as in "numbers.npy: ".
+        rows: (n,) the points to look at, by ascending index; None = all.
 
     Raises:
         DataError: there is one; the message has its place.
     """
-    if x.dtype == np.uint8 or _is_finite(_viewed(x)):
+    file = _file(x)
+    if x.dtype.kind != "f" or file in _FINITE or (rows is None and _is_finite(_viewed(x))):
+        if file is not None and rows is None and not isinstance(x.base, np.ndarray):  # no view: all of it
+            _FINITE.add(file)
         return
-    for start, block in _blocks(x):
-        good = _good(block)
+    rows = np.arange(len(x)) if rows is None else rows
+    for start, places in _blocks(rows, x[0].size):
+        good = _good(block := x[places])
         if not good.all():
             first = np.unravel_index(np.argmin(good), block.shape)
-            place, value = ", ".join(str(index) for index in (start + first[0], *first[1:])), block[first]
-            if np.isfinite(value):
-                raise DataError(f"{name}[{place}] is {value:g}, which is too large to compute with. Scale it down.")
+            place = ", ".join(str(index) for index in (rows[start + first[0]], *first[1:]))
+            if np.isfinite(value := block[first]):
+                raise DataError(
+                    f"{where}{name}[{place}] is {value:g}, which is too large to compute with. Scale it down."
+                )
             told = "NaN" if np.isnan(value) else str(value)
-            raise DataError(f"{name} contains NaN or inf: {name}[{place}] is {told}. Fill in or drop such points.")
+            raise DataError(
+                f"{where}{name} contains NaN or inf: {name}[{place}] is {told}. Fill in or drop such points."
+            )
+
+
+def _file(x: Array) -> tuple[str, int, int, str] | None:
+    """Return name, time and size of the file that an array is mapped from, and its type; None where it may change."""
+    if not isinstance(x, np.memmap) or x.mode != "r" or x.filename is None:
+        return None
+    try:
+        found = os.stat(x.filename)
+    except OSError:  # deleted while it is mapped
+        return None
+    return os.fspath(x.filename), found.st_mtime_ns, found.st_size, x.dtype.str
 
 
 def _good(block: Array) -> npt.NDArray[np.bool_]:
@@ -278,6 +304,19 @@ def _viewed(x: Array) -> Array:
             return base
         base = getattr(base, "base", None)
     return x
+
+
+def n_different(x: Array, enough: int) -> int:
+    """Return the number of different points (N, ...), or `enough` if there are more."""
+    seen: set[bytes] = set()
+    rows = max(1, min(BLOCK // x[0].size, 2 * enough))  # as a rule the first rows settle it
+    for start in range(0, len(x), rows):
+        block = np.ascontiguousarray(x[start : start + rows]).reshape(min(rows, len(x) - start), -1)
+        block = block if block.dtype == np.uint8 else block + 0.0  # so that -0 is 0
+        seen.update(row.tobytes() for row in block)
+        if len(seen) >= enough:
+            return enough
+    return len(seen)
 
 
 def _is_constant(x: Array) -> bool:

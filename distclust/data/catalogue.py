@@ -9,8 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from distclust.contracts import Dataset
 from distclust.data import options as o
+from distclust.data.arrays import check_finite
 from distclust.data.builtin import blobs, digits, moons
 from distclust.data.features import read_features
 from distclust.data.files import SUFFIXES as ARRAYS
@@ -173,7 +176,8 @@ def load(name_or_path: str | os.PathLike[str] | TorchDataset[Any], **options: An
         broken="skip". labels="folders" makes the topmost sub-folder an image's class; without it there are no classes.
         What was left out or looks wrong (blank images, equal ones, long and narrow ones) is in `Dataset.remarks`.
 
-    Tables: .csv, .tsv or .parquet, a row a point (N, D) float32. All columns are features unless columns= names them or
+    Tables: .csv, .tsv or .parquet, a row a point (N, D), float32 where that holds all values of the columns' types, as
+        in embeddings that are stored so, else float64. All columns are features unless columns= names them or
         exclude= leaves some out; bools are 0 and 1, a column of lists of one length (an embedding) is as many features,
         and columns of dates are refused by name. Columns of text or categories are refused, or categories="one-hot"
         makes each category a feature of 0 and 1, "ordinal" the column one feature, the category's position in declared
@@ -213,8 +217,9 @@ def load(name_or_path: str | os.PathLike[str] | TorchDataset[Any], **options: An
 
     Files: .npy, memory-mapped and not copied where the type is right already, with its classes in another file if
         `labels=` names one; or .npz with x (and y), with x_train, y_train, x_test, y_test
-        (and x_unlabelled), or with one array of any name. float64
-        and integers other than uint8 become float32, bool becomes uint8. Values are not looked at; `check_x` does.
+        (and x_unlabelled), or with one array of any name. uint8, float32 and float64 are kept; bool becomes uint8,
+        float16 and integers of 16 bits or less become float32, longer ones float64. NaN and infinite values are refused
+        with their place.
         Three-dimensional uint8 or bool arrays are grey images (N, H, W), all others windows (N, C, T), unless
         kind="images" or "windows" says it. Four-dimensional arrays are images, with channels last if the last
         dimension is 1, 3 or 4 and the second is not, else first, unless channels="first" or "last" says it. Classes
@@ -240,6 +245,8 @@ def load(name_or_path: str | os.PathLike[str] | TorchDataset[Any], **options: An
     points = imbalanced(entry.read(chosen), chosen["imbalance"], chosen["seed"])
     if not entry.makes:
         points = subset(points, chosen["n_samples"], chosen["seed"])
+    if isinstance(points.x, np.memmap) and points.rows is not None:
+        check_finite(points.x, "x", f"{name_or_path}: ", points.rows)
     data = points.dataset(name)
     if chosen["reference"] is not None:
         data = reference_of(data, chosen["reference"], chosen["seed"], chosen["reference_draw"])

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from distclust.contracts import Array, Labels
-from distclust.data.arrays import class_indices, stored
+from distclust.data.arrays import check_finite, class_indices, stored
 from distclust.data.images import as_images
 from distclust.data.options import Options
 from distclust.data.points import Points
@@ -78,7 +78,7 @@ def read_points(path: Path, options: Options) -> Points:
         options: split, kind, channels and labels.
 
     Raises:
-        DataError: the file, or what is in it, cannot be used.
+        DataError: the file, or what is in it, cannot be used; NaN and infinite values are told with their place.
         ParameterError: a split was asked for that the file does not have.
     """
     parts = read_parts(path)
@@ -88,6 +88,10 @@ def read_points(path: Path, options: Options) -> Points:
     if split != "all" and split not in parts:
         raise ParameterError([f"split is {split!r}; {path} has no array x_{split}; use 'all'."])
     xs = [arranged(part.x, options["kind"], options["channels"]) for part in parts.values()]
+    for name, part in parts.items():
+        drawn = isinstance(part.x, np.memmap) and options["n_samples"] is not None  # `load` looks at those alone
+        if split in ("all", name) and not drawn:
+            check_finite(part.x, "x" if name == "all" else f"x_{name}", f"{path}: ")
     y, n_clusters = _classes(list(parts.values()), path)
     x, y = choose_split(dict(zip(parts, xs, strict=True)), y, split)
     return Points(x, y, n_clusters, value_range(parts.get(split, next(iter(parts.values()))).x))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from distclust.contracts import Array, Labels
-from distclust.data.arrays import class_indices
+from distclust.data.arrays import check_finite, class_indices
 from distclust.data.files import arranged, value_range
 from distclust.data.options import Options
 from distclust.data.points import Points, check_fits
@@ -54,7 +54,9 @@ def read_torch_dataset(dataset: Any, options: Options) -> Points:
         names.append(_class_of(item, index, called) if options["labels"] else None)
     assert x is not None
     y, n_clusters = _classes(names, called) if options["labels"] else (None, None)
-    return Points(arranged(x, options["kind"], options["channels"]), y, n_clusters, value_range(x))
+    found = arranged(x, options["kind"], options["channels"])
+    check_finite(x, "x", f"{called}: ")
+    return Points(found, y, n_clusters, value_range(x))
 
 
 def _item(dataset: Any, index: int) -> Any:

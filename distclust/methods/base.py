@@ -21,7 +21,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from distclust.calibration import Calibration, calibrate, tempered
 from distclust.consensus import align, vote
 from distclust.contracts import Agreement, Array, Labels, Member, MemberOutput, Pool, Round, State
-from distclust.data.arrays import check_x
+from distclust.data.arrays import check_x, n_different
 from distclust.distributed.driver import rounds
 from distclust.distributed.pool import LocalPool, threads
 from distclust.errors import DataError, ParameterError, RunError
@@ -239,10 +239,19 @@ class EnsembleClusterer(ClusterMixin, ClassNamePrefixFeaturesOutMixin, Transform
 
     def _faults(self, values: dict[str, Any], x: Array) -> list[str]:
         """Return the faults that only show against the data or between parameters."""
-        if values["n_clusters"] > len(x):
+        k = values["n_clusters"]
+        if k > len(x):
             return [
-                f"n_clusters={values['n_clusters']} cannot be used: the data has {len(x)} points "
-                f"(n_samples={len(x)}), and there cannot be more clusters than points. Give fewer clusters."
+                f"n_clusters={k} cannot be used: the data has {len(x)} points (n_samples={len(x)}), and there cannot "
+                f"be more clusters than points. Give fewer clusters."
+            ]
+        different = n_different(x, k)
+        if k > different:
+            return [
+                f"n_clusters={k} cannot be used: of the {len(x):,} points only {different} are different, and equal "
+                f"points cannot be told apart. Give n_clusters={different} or less."
+                if different > 1
+                else f"the {len(x):,} points are all equal. There is nothing to cluster."
             ]
         return []
 
@@ -273,7 +282,7 @@ class EnsembleClusterer(ClusterMixin, ClassNamePrefixFeaturesOutMixin, Transform
         empty = np.setdiff1d(np.arange(self.names_.shape[1]), self.clusters_)
         for index, member, names in self._voting():
             found = np.zeros((len(x), len(names)))
-            found[:, names] = in_blocks(member.predict_proba, x)
+            found[:, names] = near(in_blocks(member.predict_proba, x))
             if len(empty):
                 found[:, empty] = 0
                 total = found.sum(axis=1, keepdims=True)
@@ -304,7 +313,7 @@ class EnsembleClusterer(ClusterMixin, ClassNamePrefixFeaturesOutMixin, Transform
         return vote(rows, self.agreement_threshold, n_clusters), total / max(1, voting)
 
     def _latents(self, x: Array) -> Array:
-        found = [in_blocks(member.transform, x) for _, member, _ in self._voting()]
+        found = [near(in_blocks(member.transform, x)) for _, member, _ in self._voting()]
         return np.concatenate(found, axis=1) if found else np.zeros((len(x), 0), np.float32)
 
     @property
@@ -344,6 +353,21 @@ def in_blocks(function: Callable[[torch.Tensor], torch.Tensor], x: Array) -> Arr
     """Return a function of all points (N, ...), of some of them at a time."""
     blocks = [function(torch.as_tensor(np.array(x[i : i + BLOCK]))) for i in range(0, len(x), BLOCK)]
     return torch.cat(blocks).numpy()
+
+
+def near(found: Array) -> Array:
+    """Return the scaled values of points, or what a network makes of them, (N, ...), if they are finite.
+
+    Raises:
+        DataError: some are not; the message counts the points and names the first.
+    """
+    fine = np.asarray(np.isfinite(found).reshape(len(found), -1).all(axis=1))
+    if not fine.all():
+        raise DataError(
+            f"{int((~fine).sum()):,} of {len(fine):,} points lie so far from those that were fitted that numbers "
+            f"overflow, the first is X[{int(np.argmin(fine))}]. Check its units, or leave it out."
+        )
+    return found
 
 
 def collapse(output: MemberOutput) -> MemberOutput:

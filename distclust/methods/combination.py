@@ -35,6 +35,7 @@ from distclust.methods.base import (
     collapse,
     epochs_of_round,
     n_batches,
+    near,
     restore_optimiser,
     round_faults,
     share_faults,
@@ -160,6 +161,8 @@ class CombinationAssignment(EnsembleClusterer):
         stream: _Stream = getattr(self, "_stream", None) or _Stream(self.names_)
         points = torch.from_numpy(np.array(x))
         members = cast(list[CombinationMember | None], self.members_)
+        if not new:
+            near(next(m.net.scaling(points.to(m.device)) for m in members if m is not None).cpu().numpy())
         with threads(1):  # so that the numbers are the same on any number of CPUs
             labels = [None if m is None else m.learn(points.to(m.device), stream.n_calls, new) for m in members]
         self.names_ = stream.names(labels)
