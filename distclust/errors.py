@@ -11,6 +11,8 @@
         ├── NoCut                    HDBSCAN's tree cannot give so many clusters (in labelling)
         └── Collapsed                there are fewer distinct latents than clusters (in labelling)
 
+    DataWarning (UserWarning)        what the data will lose; the command line says it before the run
+
 Each message says what was given, what is allowed and what to do. What to do reads differently in Python
 (`missing="drop"`) and on the command line (`dataset.missing=drop`). So a message holds both forms: write options with
 `option`, `option_name` and `either` inside an f-string. `str(error)` is the form for Python, `on_command_line(error)`
@@ -163,6 +165,10 @@ class InputError(DistclustError, ValueError):
 
 class DataError(InputError):
     """The data cannot be used: shape, type, values or file."""
+
+
+class DataWarning(UserWarning):
+    """Some of what the data hold does not reach the networks."""
 
 
 class ParameterError(InputError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import math
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,8 +25,9 @@ from distclust.contracts import Agreement, Array, Labels, Member, MemberOutput, 
 from distclust.data.arrays import check_x, n_different
 from distclust.distributed.driver import rounds
 from distclust.distributed.pool import LocalPool, threads
-from distclust.errors import DataError, ParameterError, RunError
+from distclust.errors import DataError, DataWarning, ParameterError, RunError
 from distclust.metrics import effective_clusters, stability
+from distclust.nets.scaling import ScalingName, left_different
 from distclust.parameters import check, declared
 from distclust.seeding import generator
 
@@ -193,6 +195,7 @@ class EnsembleClusterer(ClusterMixin, ClassNamePrefixFeaturesOutMixin, Transform
             faults += self._faults(values, x)
         if faults:
             raise ParameterError(faults)
+        _say_what_is_lost(x, values.get("scaling", "auto"))
         return type(self)(**values)
 
     def agree(self, outputs: Sequence[MemberOutput], last: Round | None = None) -> Agreement:
@@ -347,6 +350,35 @@ def covered(agreement: Agreement, probabilities: Floats, coverage: float) -> Lab
     surest = np.lexsort((-probability, -agreement.share))
     labels[surest[math.ceil(round(coverage * len(labels), 9)) :]] = -1
     return labels
+
+
+def _say_what_is_lost(x: Array, scaling: ScalingName) -> None:
+    """Warn of features whose values differ and become equal in float32, in which networks compute.
+
+    At most 1,000 points are looked at. Some equal ones among hundreds come about by chance.
+
+    Raises:
+        ParameterError: the values are too large for float32 and are not scaled.
+    """
+    if x.dtype != np.float64:
+        return
+    some = np.array(x[:: max(1, len(x) // 1000)])
+    if scaling == "none" and np.abs(some).max() > np.finfo(np.float32).max:
+        raise ParameterError(
+            [f"scaling='none' cannot be used: the values go up to {np.abs(some).max():.3g}. Give scaling='standard'."]
+        )
+    before, after = (found.numpy() for found in left_different(torch.from_numpy(some), scaling))
+    if not (lost := 1 - after / before).max() > 0.01:
+        return
+    worst, what = int(np.argmax(lost)), "feature" if x.ndim == 2 else "channel"
+    cure = "Look for values far from all others, and for those that differ by rounding alone."
+    warnings.warn(
+        f"different values of {(lost > 0.01).sum():,} of {len(lost):,} {what}s become equal in float32, in which "
+        f"networks compute: of {before[worst]:,} in {what} {worst}, {after[worst]:,} are left. "
+        + ("Give scaling='standard', which centers them first." if scaling == "none" else cure),
+        DataWarning,
+        stacklevel=4,
+    )
 
 
 def in_blocks(function: Callable[[torch.Tensor], torch.Tensor], x: Array) -> Array:

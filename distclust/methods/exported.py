@@ -23,7 +23,8 @@ _OUTPUTS = ["labels", "agreement", "probabilities"]
 def export_onnx(model: EnsembleClusterer, path: str | Path) -> None:
     """Write encoders, heads and vote of a fitted ensemble to an ONNX file, whole or not at all.
 
-    Its input `x` are raw values, (N, *shape) float32, N free. Its outputs are `labels` (N,) int64 as `predict` gives
+    Its input `x` are raw values, (N, *shape) float32, or float64 where values lie so close together for their size that
+    float32 could not tell them apart; N is free. Its outputs are `labels` (N,) int64 as `predict` gives
     them, `agreement` (N,) float64, the share of the voting members behind them, and `probabilities` (N, K) float64.
     Where as many members say one thing as another, the label that fewer points of the same call get wins, as in `vote`.
 
@@ -46,7 +47,7 @@ def export_onnx(model: EnsembleClusterer, path: str | Path) -> None:
         import onnxscript  # noqa: F401  # torch's exporter needs it
     except ImportError as error:
         raise InputError("ONNX needs two packages more: pip install 'distclust[onnx]'.") from error
-    example = torch.zeros(2, *model.shape_)
+    example = torch.zeros(2, *model.shape_, dtype=_input_type(model))
     model._vote(example.numpy())  # or says why it cannot label new points
     ensemble = _Ensemble(model).eval()
     with warnings.catch_warnings():
@@ -106,6 +107,11 @@ class _Ensemble(nn.Module):
         labels = (votes * (len(self.nets) * n_points + 1) - given).argmax(1)
         share = votes.gather(1, labels[:, None])[:, 0].double() / len(self.nets)
         return labels, share, total / len(self.nets)
+
+
+def _input_type(model: EnsembleClusterer) -> torch.dtype:
+    scalings = [member.net.scaling for _, member, _ in model._voting() if hasattr(member.net, "scaling")]
+    return torch.float32 if all(scaling.takes_float32() for scaling in scalings) else torch.float64
 
 
 def _inverse(names: Labels) -> Labels:

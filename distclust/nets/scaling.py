@@ -74,6 +74,11 @@ class Scaling(nn.Module):
         centre, factor = centre * first.factor, torch.where(first.factor > 0, self.factor / first.factor, 0.0)
         return self._set(torch.zeros(()), centre, factor)
 
+    def takes_float32(self) -> bool:
+        """Return whether raw values may be rounded to float32 first: it moves no scaled value by 1/1000."""
+        sizes, factor = self.offset.abs() * self.factor, self.factor[self.factor > 0]
+        return bool(sizes.max() < 1e4 and (factor < 1e36).all() and (factor > 1e-36).all())
+
     def forward(self, x: Tensor) -> Tensor:
         """Return the scaled values, float32."""
         return ((x.double() - self.offset - self.residual) * self.factor).float()
@@ -90,6 +95,21 @@ class Scaling(nn.Module):
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         state_dict.setdefault(prefix + "residual", torch.zeros_like(self.residual))  # older models have none
         super()._load_from_state_dict(state_dict, prefix, *rest)
+
+
+def left_different(x: Tensor, how: ScalingName) -> tuple[Tensor, Tensor]:
+    """Return how many different values each channel has, and how many of them scaling to float32 leaves, (C,) each.
+
+    Args:
+        x: (N, *in_shape), any real type.
+        how: as in `Scaling.fit`.
+    """
+    found = Scaling(tuple(x.shape[1:])).fit(x, how)
+    columns = x.double().transpose(0, 1).flatten(1).sort(1).values  # (C, n)
+    offset, residual, factor = (part.reshape(-1, 1) for part in (found.offset, found.residual, found.factor))
+    scaled = ((columns - offset - residual) * factor).float()
+    before, after = ((values.diff(dim=1) != 0).sum(1) + 1 for values in (columns, scaled))
+    return before, after
 
 
 def _rounding(dtype: torch.dtype) -> float:
