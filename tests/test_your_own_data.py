@@ -42,8 +42,9 @@ def folder(tmp_path, monkeypatch):
     moments = pd.DataFrame(RNG.normal(size=(400, 3)), columns=["x", "y", "z"]).assign(t=np.arange(400) / 40)
     moments.to_csv("walk.csv", index=False)
     (tmp_path / "recordings").mkdir()
-    for name in ("a", "b"):
-        moments.assign(activity=np.repeat(["sit", "run"], 200)).to_parquet(tmp_path / "recordings" / f"{name}.parquet")
+    for name, sign in (("a", 1), ("b", -1)):
+        moved = moments.assign(x=sign * moments["x"])
+        moved.assign(activity=np.repeat(["sit", "run"], 200)).to_parquet(tmp_path / "recordings" / f"{name}.parquet")
     np.save("images.npy", RNG.integers(0, 256, (20, 32, 40, 3), dtype=np.uint8))
     np.save("windows.npy", RNG.normal(size=(20, 3, 64)).astype(np.float32))
     np.save("classes.npy", np.arange(20) % 4)
