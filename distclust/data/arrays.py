@@ -166,9 +166,7 @@ def _from_objects(x: Array, name: str) -> Array:
     text = next((place for place, value in np.ndenumerate(x) if isinstance(value, (str, bytes))), None)
     if text is not None:
         place = _told(name, text)
-        raise DataError(
-            f"{name} holds strings, the first at {place}; it must hold numbers. Convert it to uint8, float32 or float64."
-        )
+        raise DataError(f"{name} holds strings, the first at {place}; it must hold numbers. Convert it to numbers.")
     try:
         return x.astype(np.float64)
     except TypeError as error:
