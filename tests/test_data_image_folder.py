@@ -496,7 +496,21 @@ def bomb() -> bytes:
     return bytes(whole)
 
 
+def endless() -> bytes:
+    """An animated png that says it has two billion pages."""
+    sink = io.BytesIO()
+    pages = [Image.fromarray(picture()) for _ in range(2)]
+    pages[0].save(sink, "PNG", save_all=True, append_images=pages[1:])
+    whole = bytearray(sink.getvalue())
+    at = whole.index(b"acTL")
+    whole[at + 4 : at + 8] = (2**31 - 1).to_bytes(4, "big")
+    whole[at + 12 : at + 16] = zlib.crc32(bytes(whole[at : at + 12])).to_bytes(4, "big")
+    return bytes(whole)
+
+
 BROKEN = {
+    "endless.png": (endless(), "2,147,483,647 pages"),
+    "cut.avif": (b"\0\0\0\x20ftypavif\0\0\0\0avif", "damaged: it begins as AVIF"),
     "empty.png": (b"", "empty: 0 bytes"),
     "dot.gif": (Image.new("L", (1, 1)), "1 x 1 pixel"),
     "lfs.jpg": (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7\nsize 12\n", "git lfs pull"),
@@ -517,12 +531,12 @@ def test_broken_files_are_refused_together_or_left_out(tmp_path: Path) -> None:
     (tmp_path / "folder.png").mkdir()
     os.symlink(tmp_path / "nowhere.png", tmp_path / "link.png")
     with pytest.raises(
-        DataError, match=r"11 of 12 image files in .* cannot be read: .*and 6 more\. Repair or delete them, or leave"
+        DataError, match=r"13 of 14 image files in .* cannot be read: .*and 8 more\. Repair or delete them, or leave"
     ):
         load(tmp_path)
     data = load(tmp_path, broken="skip", mode="grey", size=8)
     assert data.names == ("fine/1.png",)
-    assert data.remarks[0].startswith("11 image files cannot be read, left out: ")
+    assert data.remarks[0].startswith("13 image files cannot be read, left out: ")
 
 
 @pytest.mark.parametrize("name", sorted(BROKEN))

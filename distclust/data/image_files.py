@@ -194,6 +194,8 @@ def pictures_in(folder: Path, file: str, all_pages: bool) -> list[Picture]:
     with opened(folder / file) as image:
         format = "JPEG" if image.format == "MPO" else str(image.format)
         n_pages = int(getattr(image, "n_frames", 1)) if format in _PAGED else 1
+        if n_pages > (folder / file).stat().st_size:
+            raise Unreadable(f"damaged: it claims to have {n_pages:,} pages")
         found = []
         for page in range(n_pages if all_pages else 1):
             if page and format in ("HEIF", "TIFF"):  # whose pictures have sizes and modes of their own
@@ -295,8 +297,9 @@ def _content(path: Path) -> str:
     if lfs_pointer(path):
         return "a Git LFS pointer in place of the image: run `git lfs pull`"
     format = content_of(path)
-    if format and (command := decoder_missing(format)):
-        return f"{format}, which cannot be read here: {command}"
+    if format:
+        command = decoder_missing(format)
+        return f"{format}, which cannot be read here: {command}" if command else f"damaged: it begins as {format} does"
     with path.open("rb") as file:
         head = file.read(64).lstrip().lower()
     return "a web page, no image" if head.startswith((b"<!doctype html", b"<html")) else "no image of a known kind"
