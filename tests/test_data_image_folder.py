@@ -144,6 +144,10 @@ def test_a_point_a_page(tmp_path: Path) -> None:
     )
     for index, row in enumerate(data.x[:-1]):
         np.testing.assert_array_equal(row[0], np.asarray(pages[index % 12]))
+    assert data.origins is not None
+    assert [f"{file}#{page}" for file, page in zip(data.origins["file"], data.origins["page"], strict=True)][:48] == [
+        *data.names[:48]
+    ]
     drawn = load(tmp_path, mode="grey", pages="all", n_samples=9, seed=3)
     assert drawn.names is not None
     for name, row in zip(drawn.names, drawn.x, strict=True):
@@ -257,7 +261,7 @@ def test_sixteen_bits_by_choice(tmp_path: Path) -> None:
     (tmp_path / "a.png").unlink()
     np.testing.assert_array_equal(load(tmp_path, depth=16).x[0, 0], flat * np.float32(257))
     write(tmp_path, "a.png", picture(channels=3))
-    with pytest.raises(ParameterError, match="depth is 16"):
+    with pytest.raises(ParameterError, match="depth=16"):
         load(tmp_path, depth=16)
 
 

@@ -465,6 +465,22 @@ def test_labels_say_when_each_window_was(tmp_path: Path) -> None:
     assert record.labels() is not None
 
 
+def test_links_that_lead_out_are_not_followed_unless_asked(tmp_path: Path) -> None:
+    folder, outside = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    outside.mkdir()
+    write(outside, frame(9), "b.csv")
+    (folder / "b.csv").symlink_to(outside / "b.csv")
+    with pytest.raises(DataError, match=r"1 link leads out of the folder, not followed: b\.csv"):
+        load(folder, window=3)
+    write(folder, frame(9), "a.csv")
+    (folder / "again").symlink_to(folder)
+    data = load(folder, window=3, step=3)
+    assert len(data.x) == 3
+    assert sum("b.csv" in remark and 'links="follow"' in remark for remark in data.remarks) == 1
+    assert len(load(folder, window=3, step=3, links="follow").x) == 6
+
+
 @pytest.mark.slow
 def test_a_run_says_when_each_window_was(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rng = np.random.default_rng(1)

@@ -103,6 +103,7 @@ _RECORDINGS = {
     "label_column": o.column(),
     "missing": o.one_of("refuse", "refuse", "drop", "interpolate"),
     "longest_gap": o.positive(),
+    "links": _IMAGE_FOLDER["links"],
     **o.READING,
 }
 _TORCH = {
@@ -165,16 +166,17 @@ def load(name_or_path: str | os.PathLike[str] | TorchDataset[Any], **options: An
 
     Folders: of images, in sub-folders or not, in the order of their paths (`Dataset.names`): .avif, .bmp, .gif, .jp2,
         .jpg, .png, .ppm, .tif, .webp and others, .heic after pip install 'distclust[heif]', and files without a suffix
-        that hold such an image. size= is a square's side or (height, width); each image is resized so
-        that it covers this and cropped to its center. size=None keeps images that all have one size of at most 128
-        pixels a side; otherwise they become 64 x 64 if at least half have a short side of 64 pixels or more, else 32 x
-        32. mode=None is "grey" if all are stored as grey, else "rgb". Images stand upright as EXIF says, and on white
-        where they are transparent; x is uint8, or, of grey images with depth=16, float32 in 0 .. 65535; depth=None is
-        16 if some grey image has 16 bits, else 8. Of a file with several pages the first is read; pages="all" makes
-        each page a point, named file#page, from 0. Links that lead out of the folder are not followed, unless
-        links="follow". Files that cannot be read, and images of 1 x 1 pixel, are refused, or left out with
-        broken="skip". labels="folders" makes the topmost sub-folder an image's class; without it there are no classes.
-        What was left out or looks wrong (blank images, equal ones, long and narrow ones) is in `Dataset.remarks`.
+        that hold such an image. size= is a square's side or (height, width); each image is resized so that it covers
+        this and cropped to its center. size=None keeps images that all have one size of at most 128 pixels a side;
+        otherwise they become 64 x 64 if at least half have a short side of 64 pixels or more, else 32 x 32. mode=None
+        is "grey" if all are stored as grey, else "rgb". Images stand upright as EXIF says, and on white where they are
+        transparent; x is uint8, or, of grey images with depth=16, float32 in 0 .. 65535; depth=None is 16 if some grey
+        image has 16 bits, else 8. Of a file with several pages the first is read; pages="all" makes each page a point,
+        named file#page, from 0 (`Dataset.origins` has the columns file and page). Links that lead out of the folder are
+        not followed, unless links="follow". Files that cannot be read, and images of 1 x 1 pixel, are refused, or left
+        out with broken="skip". labels="folders" makes the topmost sub-folder an image's class; without it there are no
+        classes. What was left out or looks wrong (blank images, equal ones, long and narrow ones) is in
+        `Dataset.remarks`.
 
     Tables: .csv, .tsv or .parquet, a row a point (N, D), float32 where that holds all values of the columns' types, as
         in embeddings that are stored so, else float64. All columns are features unless columns= names them or
@@ -208,6 +210,7 @@ def load(name_or_path: str | os.PathLike[str] | TorchDataset[Any], **options: An
         missing="drop" leaves out rows with a missing value; "interpolate" fills in missing values, channel by channel,
         and gaps, linearly between known values at most longest_gap= seconds apart (rows in between, where there is no
         time_column; None: five rows), and nothing before the first and after the last.
+        links= is as for folders of images.
         A window's class is its most frequent label of label_column=. Names are file:recording:first row;
         `Dataset.origins` has the columns file, recording (with recording_column), first_row and last_row (of the
         table, from 0; at a rate, the rows that enclose the window), start_time and end_time (as in time_column; dates

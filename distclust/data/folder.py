@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import heapq
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from distclust.errors import DataError
+from distclust.errors import DataError, option
 
 # What operating systems and file servers write next to the user's own files, in lower case.
 _SYSTEM = {
@@ -88,6 +88,16 @@ class Files:
         else:
             self._found.add(place)
             self.names.append(link)
+
+
+def remarks_on_links(files: Files) -> Iterator[str]:
+    """Yield what is to be said of links that were not followed."""
+    if files.outside:
+        n = counted(len(files.outside), "link leads", "links lead")
+        yield f"{n} out of the folder, not followed: {listed(files.outside)} ({option('links', 'follow')} follows them)"
+    if files.repeated:
+        n = counted(len(files.repeated), "link leads", "links lead")
+        yield f"{n} to what is in the folder already, left out: {listed(files.repeated)}"
 
 
 def readable(name: str) -> str:

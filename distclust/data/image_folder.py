@@ -17,7 +17,7 @@ from distclust.data.image_remarks import Kinds, no_images, of_content, of_files,
 from distclust.data.options import Options
 from distclust.data.points import Points, Rows, check_fits, fitting
 from distclust.data.threads import available_cpus, in_order
-from distclust.errors import DataError, ParameterError
+from distclust.errors import DataError, ParameterError, option
 from distclust.seeding import generator
 
 LARGEST_KEPT = 128  # pixels a side up to which images that are of one size already are left as they are
@@ -64,13 +64,20 @@ def read_image_folder(folder: Path, options: Options) -> Points:
         *of_frame(pictures, names, frame),
         *of_content(x, kept),
     )
-    value_range = (0.0, 65535.0 if frame.deep else 255.0)
-    return Points(x, None if y is None else y[rows], n_clusters, value_range, names=tuple(kept), remarks=remarks)
+    return Points(
+        x,
+        None if y is None else y[rows],
+        n_clusters,
+        value_range=(0.0, 65535.0 if frame.deep else 255.0),
+        names=tuple(kept),
+        origins=_origins([pictures[row] for row in rows]) if all_pages else None,
+        remarks=remarks,
+    )
 
 
 def by_kind(folder: Path, files: Files) -> Kinds:
     """Return files by what is done with them: an image's suffix decides, and the content where there is no suffix."""
-    found = Kinds(outside=files.outside, repeated=files.repeated)
+    found = Kinds(files)
     content: list[str] = []
     for name in files.names:
         if image_files.cannot_be_read(name):
@@ -113,6 +120,12 @@ def name_of(picture: Picture, all_pages: bool) -> str:
     return f"{picture.file}#{picture.page}" if all_pages and picture.n_pages > 1 else picture.file
 
 
+def _origins(pictures: Sequence[Picture]) -> dict[str, Array]:
+    """Return which page of which file each point is."""
+    files = np.array([readable(picture.file) for picture in pictures], dtype=object)
+    return {"file": files, "page": np.array([picture.page for picture in pictures], dtype=np.int64)}
+
+
 def chosen_frame(
     pictures: Sequence[Picture], size: int | Sequence[int] | None, mode: str | None, depth: int | None
 ) -> Frame:
@@ -131,7 +144,9 @@ def chosen_frame(
     """
     colour = not all(picture.grey for picture in pictures) if mode is None else mode == "rgb"
     if colour and depth == 16:
-        raise ParameterError(["depth is 16; that is for grey images, and these have colors. Give mode='grey' too."])
+        raise ParameterError(
+            [f"{option('depth', 16)} is for grey images, and these have colors. Give {option('mode', 'grey')} too."]
+        )
     deep = any(picture.deep for picture in pictures) if depth is None else depth == 16
     height, width = _chosen_size(pictures) if size is None else size if isinstance(size, Sequence) else (size, size)
     return Frame(int(height), int(width), colour, deep=deep and not colour)
@@ -209,13 +224,14 @@ def _folder_classes(folder: Path, names: Sequence[str]) -> tuple[Labels, int | N
     """Return the classes of images, the topmost folder that each lies in, -1 for one that lies in none."""
     inside = np.array([name.partition("/")[0] if "/" in name else "" for name in names])
     known = inside != ""
+    asked = option("labels", "folders")
     if not known.any():
-        raise DataError(f"labels='folders' needs images in sub-folders, and all of {folder}'s lie in it. Leave it out.")
+        raise DataError(f"{asked} needs images in sub-folders, and all of {folder} lie directly in it. Leave it out.")
     if (found := set(inside[known])) <= SPLITS:
         raise ParameterError(
             [
-                f"labels='folders' cannot be used: the sub-folders of {folder}, {', '.join(sorted(found))}, are no "
-                "classes. Give one of them as the dataset, or leave labels out."
+                f"{asked} cannot be used: the sub-folders of {folder}, {', '.join(sorted(found))}, are no classes. "
+                "Give one of them as the dataset, or leave it out."
             ]
         )
     y = np.full(len(names), -1, dtype=np.int64)

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from distclust.contracts import Array
 from distclust.data import image_files
-from distclust.data.folder import counted, listed, readable
+from distclust.data.folder import Files, counted, listed, readable, remarks_on_links
 from distclust.data.image_files import Frame, Picture
+from distclust.errors import option
 
 LEAST_KEPT = 0.5  # share of an image's area below which its cropping is remarked on
 
@@ -21,20 +22,18 @@ class Kinds:
     """The files of a folder by what is done with them, each list in the order of the paths.
 
     Args:
+        files: all of them.
         images: files that are read.
         unread: pictures of kinds that cannot be read here.
         misnamed: files that hold an image and have the suffix of something else.
         others: all other files.
-        outside: links that lead out of the folder and were not followed.
-        repeated: links to what is in the folder already.
     """
 
+    files: Files
     images: list[str] = field(default_factory=list)
     unread: list[str] = field(default_factory=list)
     misnamed: list[str] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
-    outside: list[str] = field(default_factory=list)
-    repeated: list[str] = field(default_factory=list)
 
 
 def unreadable(folder: Path, broken: Mapping[str, str], n_images: int) -> str:
@@ -47,7 +46,7 @@ def unreadable(folder: Path, broken: Mapping[str, str], n_images: int) -> str:
     """
     return (
         f"{len(broken):,} of {n_images:,} image files in {folder} cannot be read: {_with_faults(broken)}. Repair or "
-        "delete them, or leave them out with broken='skip'."
+        f"delete them, or leave them out with {option('broken', 'skip')}."
     )
 
 
@@ -60,7 +59,7 @@ def no_images(folder: Path, kinds: Kinds) -> str:
     said = [f"{folder} is a folder without images that can be read."]
     said += [f"{remark[0].upper()}{remark[1:]}." for remark in _not_read(kinds)]
     if any(name.lower().endswith((".csv", ".tsv", ".parquet")) for name in kinds.others):
-        said.append("For windows of the recordings in its tables give window=, as in window=128.")
+        said.append(f"For windows of the recordings in its tables give their length, as in {option('window', 128)}.")
     if len(said) == 1:
         said.append("It holds no file. Give a folder that has images, in sub-folders or not.")
     return " ".join(said)
@@ -75,12 +74,7 @@ def _not_read(kinds: Kinds) -> Iterator[str]:
         yield f"{n} another suffix, left out: {listed(kinds.misnamed)}; rename them to read them"
     if kinds.others:
         yield f"no images, left alone: {counted(len(kinds.others), 'other file')}, such as {readable(kinds.others[0])}"
-    if kinds.outside:
-        n = counted(len(kinds.outside), "link leads", "links lead")
-        yield f"{n} out of the folder, not followed: {listed(kinds.outside)} (dataset.links=follow follows them)"
-    if kinds.repeated:
-        n = counted(len(kinds.repeated), "link leads", "links lead")
-        yield f"{n} to what is in the folder already, left out: {listed(kinds.repeated)}"
+    yield from remarks_on_links(kinds.files)
 
 
 def of_files(kinds: Kinds, pictures: Sequence[Picture], broken: Mapping[str, str]) -> Iterator[str]:
@@ -108,7 +102,7 @@ def of_pages(pictures: Sequence[Picture], all_pages: bool) -> Iterator[str]:
         done = (
             "each page is a point, named file#page from 0"
             if all_pages
-            else "the first of each file is read (dataset.pages=all reads all)"
+            else f"the first of each file is read ({option('pages', 'all')} reads all)"
         )
         yield f"{n} several pages, {total:,} in all; {done}: {listed([picture.file for picture in paged])}"
 
@@ -121,7 +115,7 @@ def of_frame(pictures: Sequence[Picture], names: Sequence[str], frame: Frame) ->
         given = f"{_span(heights)} pixels high and {_span(widths)} wide"
         yield (
             f"the images are {given}; each is resized to cover {frame.height} x {frame.width} pixels and cropped to "
-            "its center (dataset.size)"
+            f"its center ({option('size')})"
         )
     cropped = [name for name, p in zip(names, pictures, strict=True) if frame.kept(p) < LEAST_KEPT]
     if cropped:
@@ -130,7 +124,7 @@ def of_frame(pictures: Sequence[Picture], names: Sequence[str], frame: Frame) ->
     n_grey = sum(map(attrgetter("grey"), pictures))
     if 0 < n_grey < len(pictures):
         kept = "RGB" if frame.colour else "grey"
-        yield f"{n_grey:,} of {len(pictures):,} images are stored as grey; all are read as {kept} (dataset.mode)"
+        yield f"{n_grey:,} of {len(pictures):,} images are stored as grey; all are read as {kept} ({option('mode')})"
     n_deep = sum(map(attrgetter("deep"), pictures))
     if frame.deep or (n_deep and not frame.colour):
         kept = "65,535" if frame.deep else "255"

@@ -15,13 +15,13 @@ from distclust.contracts import Array, Labels
 from distclust.data import tables
 from distclust.data.arrays import class_indices
 from distclust.data.features import numbers_rows
-from distclust.data.folder import Files, readable
+from distclust.data.folder import Files, readable, remarks_on_links
 from distclust.data.moments import Intervals, Moments, check_ascending, intervals, read_moments, told
 from distclust.data.options import Options
 from distclust.data.points import Points, Rows, check_fits
 from distclust.data.tables import Table, check_missing, class_names, feature_columns, named, numbers, read_table
 from distclust.data.timeseries import window_labels, window_starts, windows
-from distclust.errors import DataError, ParameterError
+from distclust.errors import DataError, ParameterError, option
 
 _FILLED = 5  # rows in succession that are filled in unless longest_gap says otherwise
 _LOST = 0.01  # share of the moments in no window above which a remark warns
@@ -117,7 +117,7 @@ def read_recordings(path: Path, options: Options) -> Points:
     Args:
         path: a .csv, .tsv or .parquet file, or a folder of such files, all with the same columns.
         options: window, step, time_column, time_unit, time_format, rate, gap, recording_column, columns, exclude,
-            label_column, missing and longest_gap.
+            label_column, missing, longest_gap and links.
 
     Raises:
         DataError: a file, or what is in it, cannot be used, or no piece is as long as a window.
@@ -151,9 +151,9 @@ def read_recordings(path: Path, options: Options) -> Points:
 def _read(path: Path, options: Options) -> tuple[tuple[str, ...], list[Cut], list[str]]:
     """Return the names of the channels, the recordings of all files, and what is to be said of how they were read."""
     cuts: list[Cut] = []
-    remarks: list[str] = []
     channels: tuple[str, ...] = ()
-    for name, file in _files(path):
+    files, remarks = _files(path, options)
+    for name, file in files:
         table = read_table(file, options)
         columns, of_columns = _channels(table, options)
         names, recordings = _recordings(table, columns, name, options)
@@ -168,20 +168,21 @@ def _read(path: Path, options: Options) -> tuple[tuple[str, ...], list[Cut], lis
     return channels, cuts, remarks
 
 
-def _files(path: Path) -> Iterator[tuple[str, Path]]:
+def _files(path: Path, options: Options) -> tuple[list[tuple[str, Path]], list[str]]:
+    """Return the names of the recordings' files and the files, and what is to be said of links among them."""
     if not path.is_dir():
-        yield path.name, path
-        return
-    there = Files(path, follow=True).names
-    names = [name for name in there if name.lower().endswith(tables.SUFFIXES)]
+        return [(path.name, path)], []
+    there = Files(path, follow=options["links"] == "follow")
+    names = [name for name in there.names if name.lower().endswith(tables.SUFFIXES)]
+    links = [*remarks_on_links(there)]
     if not names:
-        other = f"; it holds {readable(there[0])!r}" if there else ""
+        other = f"; it holds {readable(there.names[0])!r}" if there.names else ""
         raise DataError(
             f"{path} has no {', '.join(tables.SUFFIXES)} to cut windows from{other}. Give a folder or a file of "
-            "recordings, or leave window= out."
+            f"recordings, or leave {option('window')} out."
+            + "".join(f" {remark[0].upper()}{remark[1:]}." for remark in links)
         )
-    for name in names:
-        yield readable(name), path / name
+    return [(readable(name), path / name) for name in names], links
 
 
 def _channels(table: Table, options: Options) -> tuple[list[str], list[str]]:
