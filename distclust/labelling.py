@@ -1,5 +1,7 @@
 """From latents to labels: UMAP to two dimensions, then HDBSCAN cut at K clusters, a Gaussian mixture or k-means.
 
+"auto" also finds groups of very uneven size: see `auto_label`.
+
 **Every point gets a label.** HDBSCAN leaves some points as noise; here they take the label of the nearest clustered
 point in the space that was clustered. A point without a label could never be agreed on, nor be reported to its owner.
 
@@ -17,7 +19,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -30,8 +32,21 @@ if TYPE_CHECKING:
     import torch
 
 Points = npt.NDArray[Any]  # (N, D) float32 or float64
+Space = npt.NDArray[np.float64]  # (N, D)
 
 _MIN_SAMPLES = 10  # of HDBSCAN, in the authors' program; where N / 2K is less, so many would smooth clusters away
+# Choices of `auto_label`, made on single groups without structure (normal, t, exponential, uniform, in 1 to 20
+# dimensions, 300 and 1,000 points) and on groups of known uneven sizes; never on true classes of real data.
+_SMALL, _SMALL_MIN_SAMPLES = 20, 3  # below 20 points a cluster, 10 min_samples would smooth it away
+_FEWEST = 5  # points that make a cluster at least
+_CLEAR = 4.0  # a cut of the layout is clear if it persists so long; cuts of single groups reach 3
+_CLEARER = 2  # a cut into smaller clusters must be so many times as clear, in logarithms, to replace one into larger
+_UNCLEAR = 1.5  # below it the cut at N / 2K is no evidence against a group of less than 1%
+_OUTLIERS = 0.01  # share of the points below which a cluster may be outliers
+_MOST_NOISE = 0.1  # share of the points that a clear cut may leave as noise
+_SAME = 0.95  # adjusted Rand index from which two cuts are the same
+_TREE_WORK = 5_000**2 * 20  # N^2 D up to which the tree of the latents themselves costs less than UMAP
+
 _MIN_NEIGHBORS = 10  # 30 N / 70,000 alone would leave small data with graphs in shreds
 _CURVE = {"a": 1.9328084, "b": 0.7904950}  # of UMAP at min_dist = 0; its own fit ends elsewhere on other processors
 # UMAP takes 500 epochs up to 10,000 points and 200 above. On 9,298 latents 200 take half the time and are as good: its
@@ -107,6 +122,32 @@ class Neighbours:
     distances: npt.NDArray[np.float32]
 
 
+class AutoLabels(NamedTuple):
+    """What `auto_label` found.
+
+    Args:
+        labels: (N,) int64 in 0 .. K - 1.
+        by: the way of `label` that gave the labels: "umap-hdbscan", "hdbscan" or "umap-gmm".
+        min_cluster_size: points that made a cluster in HDBSCAN's tree; 0 for a mixture.
+    """
+
+    labels: Labels
+    by: str
+    min_cluster_size: int
+
+
+class Cut(NamedTuple):
+    """A linkage tree cut at K clusters.
+
+    Args:
+        labels: (N,) int64, -1 = noise.
+        persistence: distance at which the number of clusters changes above the cut, divided by that below it, >= 1.
+    """
+
+    labels: Labels
+    persistence: float
+
+
 def label(
     latents: npt.ArrayLike | torch.Tensor,
     n_clusters: int,
@@ -123,9 +164,9 @@ def label(
     Args:
         latents: (N, D) finite numbers, an array or a tensor on any device.
         n_clusters: number of clusters K, 1 .. N.
-        by: "umap-hdbscan", "umap-gmm", "umap-k-means"; or without UMAP "hdbscan", "gmm", "k-means". HDBSCAN has
-            10 min_samples, or N / 2K if that is less, and its noise takes the label of the nearest clustered point; a
-            mixture has full covariances; mixture and k-means are the best of 10.
+        by: "auto", see `auto_label`; "umap-hdbscan", "umap-gmm", "umap-k-means"; or without UMAP "hdbscan", "gmm",
+            "k-means". HDBSCAN has 10 min_samples, or N / 2K if that is less, and its noise takes the label of the
+            nearest clustered point; a mixture has full covariances; mixture and k-means are the best of 10.
         seed: 0 .. 2**32 - 1, for UMAP, the mixture and k-means; HDBSCAN draws nothing.
         n_neighbors: of UMAP, as in `embed`.
         min_cluster_size: of HDBSCAN, points that make a cluster, >= 1; None = N / 2K.
@@ -143,25 +184,65 @@ def label(
     Source:
         SPC, section 3.2, and the authors' program, which leaves noise without a label.
     """
+    if by == "auto":
+        return auto_label(
+            latents, n_clusters, seed=seed, n_neighbors=n_neighbors, min_cluster_size=min_cluster_size
+        ).labels
     if by not in _WAYS:
-        raise UnknownNameError("way of labelling", by, _WAYS)
-    points = _points(latents)
-    n_points = len(points)
-    _check(
-        _fault("n_clusters", n_clusters, 1, n_points, "there are as many latents"),
-        _fault("seed", seed, 0, _LAST_SEED),
-        [] if n_neighbors is None else _fault("n_neighbors", n_neighbors, 2),
-        [] if min_cluster_size is None else _fault("min_cluster_size", min_cluster_size, 1),
-    )
-    min_cluster_size = min_cluster_size or max(1, n_points // (2 * n_clusters))
-    _check_distinct(points, n_clusters)
-    if n_clusters in (1, n_points):  # nothing to find out, and too few points for some of the ways
-        return np.arange(n_points) % n_clusters
+        raise UnknownNameError("way of labelling", by, ["auto", *_WAYS])
+    points = _checked(latents, n_clusters, seed, n_neighbors, min_cluster_size)
+    if n_clusters in (1, len(points)):  # nothing to find out, and too few points for some of the ways
+        return np.arange(len(points)) % n_clusters
     flatten, cluster = _WAYS[by]
-    if points.dtype == np.float64:  # as networks see it, and the same in all units
-        points, _ = _scaled(points)
     space = embed(latents, seed, n_neighbors) if flatten else points
-    return _in_order_met(cluster(space.astype(np.float64), n_clusters, seed, min_cluster_size))
+    size = min_cluster_size or _paper_size(len(points), n_clusters)
+    return _in_order_met(cluster(space.astype(np.float64), n_clusters, seed, size))
+
+
+def auto_label(
+    latents: npt.ArrayLike | torch.Tensor,
+    n_clusters: int,
+    *,
+    seed: int = 0,
+    n_neighbors: int | None = None,
+    min_cluster_size: int | None = None,
+) -> AutoLabels:
+    """Label every point as `label` does, by the way and the minimum cluster size that the data support.
+
+    The first choice is the paper's: UMAP, then HDBSCAN's tree cut at K clusters of at least N / 2K points. It cannot
+    find a smaller group. Unless that cut is beyond doubt, cuts at N / 4K, N / 8K, ... down to 5 points are tried, in
+    the layout and in the latents themselves. A cut is clear if its K clusters stay apart over a wide range of distances
+    and it leaves at most 10% of the points as noise; one into smaller clusters must be twice as clear as one into
+    larger. A cluster of less than 1% of the points counts only where the cut at N / 2K is not clear at all, so that a
+    few outliers do not replace a group. If no cut is clear, the labels are those of the cut at N / 2K, or of a Gaussian
+    mixture if there is none.
+
+    Args:
+        latents: (N, D) finite numbers, an array or a tensor on any device.
+        n_clusters: number of clusters K, 1 .. N.
+        seed: 0 .. 2**32 - 1, for UMAP and the mixture.
+        n_neighbors: of UMAP, as in `embed`.
+        min_cluster_size: points that make a cluster, >= 1; if given, no other size is tried.
+
+    Raises:
+        DataError: the latents are not (N, D) finite numbers.
+        ParameterError: a number is out of range.
+        Collapsed: there are fewer than K distinct latents.
+    """
+    points = _checked(latents, n_clusters, seed, n_neighbors, min_cluster_size)
+    n_points = len(points)
+    size = min_cluster_size or _paper_size(n_points, n_clusters)
+    if n_clusters in (1, n_points):
+        return AutoLabels(np.arange(n_points) % n_clusters, "umap-hdbscan", size)
+    layout = embed(latents, seed, n_neighbors).astype(np.float64)
+    paper = _try_cut(_tree(layout, _min_samples(n_points, n_clusters)), n_clusters, size)
+    if min_cluster_size is None and (paper is None or paper.persistence < _CLEAR**_CLEARER):
+        other = _clear_cut(layout, points.astype(np.float64), n_clusters, paper.persistence if paper else 1.0)
+        if other is not None:
+            return other
+    if paper is None:
+        return AutoLabels(_in_order_met(_by_mixture(layout, n_clusters, seed, size)), "umap-gmm", 0)
+    return AutoLabels(_in_order_met(_with_noise_labelled(layout, paper.labels)), "umap-hdbscan", size)
 
 
 def embed(latents: npt.ArrayLike | torch.Tensor, seed: int, n_neighbors: int | None = None) -> Points:
@@ -282,6 +363,16 @@ def cut(tree: npt.ArrayLike, n_clusters: int, min_cluster_size: int) -> Labels:
         ParameterError: a number is below 1.
         NoCut: no level leaves exactly K clusters.
     """
+    return persistent_cut(tree, n_clusters, min_cluster_size).labels
+
+
+def persistent_cut(tree: npt.ArrayLike, n_clusters: int, min_cluster_size: int) -> Cut:
+    """Return the labels of `cut` and for how long the cut persists; arguments and errors as there.
+
+    The K clusters of the highest level with K clusters exist from the distance of the merge that made them K to that of
+    the merge that ends it. The ratio of the two is large where the clusters lie far apart compared with the gaps inside
+    them, and near 1 where a cluster was cut in two; inf where the clusters are K distinct points.
+    """
     rows = np.asarray(tree, dtype=np.float64)
     if rows.ndim != 2 or rows.shape[1] != 4:
         raise DataError(f"the tree has shape {rows.shape}; it must be (points - 1, 4): left, right, distance, size.")
@@ -297,8 +388,11 @@ def cut(tree: npt.ArrayLike, n_clusters: int, min_cluster_size: int) -> Labels:
     fitting = levels[counts[levels] == n_clusters]
     if not len(fitting):
         raise NoCut(n_clusters, min_cluster_size, tuple(np.unique(counts[levels]).tolist()))
-    roots = _roots(pairs[: fitting[-1]], n_points)
-    return _in_order_met(np.where(big[roots], roots, -1))
+    last = fitting[-1]
+    first = 1 + max(np.flatnonzero(counts[:last] != n_clusters), default=-1)  # merges done where K is reached
+    roots = _roots(pairs[:last], n_points)
+    low, high = max(0.0, float(distances[first])), float(distances[last + 1])
+    return Cut(_in_order_met(np.where(big[roots], roots, -1)), high / low if low > 0 else np.inf)
 
 
 def _roots(pairs: npt.NDArray[np.int64], n_points: int) -> npt.NDArray[np.int64]:
@@ -319,21 +413,108 @@ def _in_order_met(names: npt.NDArray[np.int64]) -> Labels:
     return labels
 
 
-def _by_hdbscan(space: npt.NDArray[np.float64], n_clusters: int, seed: int, min_cluster_size: int) -> Labels:
+def _clear_cut(layout: Space, points: Space, n_clusters: int, paper: float) -> AutoLabels | None:
+    """Return the clearest cut of the layout (N, 2) or the points (N, D), large clusters before small, if one is clear.
+
+    Args:
+        layout: of UMAP.
+        points: the latents.
+        n_clusters: number of clusters K.
+        paper: persistence of the layout's cut at N / 2K.
+    """
+    min_samples = _min_samples(len(layout), n_clusters)
+    coarse, fine = _tree(layout, min_samples), _tree(layout, min(_SMALL_MIN_SAMPLES, min_samples))
+    own = _tree(points, min(_SMALL_MIN_SAMPLES, min_samples)) if points.shape[0] * points.size <= _TREE_WORK else None
+    best, most, best_size = None, 1.0, 0
+    for size in _sizes(len(layout), n_clusters):
+        cuts = [
+            _Candidate("umap-hdbscan", layout, _try_cut(coarse if size >= _SMALL else fine, n_clusters, size)),
+            _Candidate("hdbscan", points, None if own is None else _try_cut(own, n_clusters, size)),
+        ]
+        candidate, evidence = _clearest(cuts, paper)
+        if evidence >= most * (1 if best is None else _CLEARER):
+            best, most, best_size = candidate, evidence, size
+    return None if best is None else AutoLabels(best.labels(), best.by, best_size)
+
+
+@dataclass(frozen=True, eq=False)
+class _Candidate:
+    """A cut of the tree of a space (N, D), None where there is none."""
+
+    by: str
+    space: Space
+    cut: Cut | None
+
+    def labels(self) -> Labels:
+        """Return the labels with those of noise filled in."""
+        assert self.cut is not None
+        return _in_order_met(_with_noise_labelled(self.space, self.cut.labels.copy()))
+
+    def evidence(self, paper: float) -> float:
+        """Return how clear the cut is, from 1 on clear enough."""
+        if self.cut is None:
+            return 0.0
+        smallest = np.bincount(self.labels()).min()
+        is_noisy = (self.cut.labels < 0).mean() > _MOST_NOISE
+        if is_noisy or (smallest < _OUTLIERS * len(self.space) and paper >= _UNCLEAR):
+            return 0.0
+        # in the latents, gaps at the edge of a single group are the wider the fewer points lie beyond
+        needed = _CLEAR if self.by == "umap-hdbscan" else max(1.5, 1 + 10 / smallest)
+        return float(np.log(self.cut.persistence) / np.log(needed))
+
+
+def _clearest(cuts: list[_Candidate], paper: float) -> tuple[_Candidate, float]:
+    """Return the clearer of two cuts and its evidence, that of both together where they are the same."""
+    from sklearn.metrics import adjusted_rand_score
+
+    evidence = [cut.evidence(paper) for cut in cuts]
+    best = int(np.argmax(evidence))
+    if min(evidence) > 0 and adjusted_rand_score(*(cut.labels() for cut in cuts)) >= _SAME:
+        return cuts[best], sum(evidence)
+    return cuts[best], evidence[best]
+
+
+def _sizes(n_points: int, n_clusters: int) -> Iterator[int]:
+    """Yield N / 2K, N / 4K, ... and at last the fewest points that make a cluster."""
+    size = _paper_size(n_points, n_clusters)
+    while size > _FEWEST:
+        yield size
+        size //= 2
+    yield min(_FEWEST, _paper_size(n_points, n_clusters))
+
+
+def _paper_size(n_points: int, n_clusters: int) -> int:
+    """Return N / 2K, the points that make a cluster in the authors' program."""
+    return max(1, n_points // (2 * n_clusters))
+
+
+def _min_samples(n_points: int, n_clusters: int) -> int:
+    return min(_MIN_SAMPLES, _paper_size(n_points, n_clusters))
+
+
+def _try_cut(tree: Space, n_clusters: int, min_cluster_size: int) -> Cut | None:
+    try:
+        return persistent_cut(tree, n_clusters, min_cluster_size)
+    except NoCut:
+        return None
+
+
+def _tree(space: Space, min_samples: int) -> Space:
+    """Return HDBSCAN's linkage tree (N - 1, 4) of points (N, D)."""
     from hdbscan import HDBSCAN
 
     # The exact spanning tree costs no more in two dimensions, and no level of it depends on the order of the points.
     # HDBSCAN's own clusters are not used; its minimum size has no bearing on the tree.
-    density = HDBSCAN(
-        min_cluster_size=max(2, min_cluster_size),
-        min_samples=min(_MIN_SAMPLES, max(1, len(space) // (2 * n_clusters))),
-        approx_min_span_tree=False,
-        core_dist_n_jobs=1,
-    ).fit(space)
-    return _with_noise_labelled(space, cut(density.single_linkage_tree_.to_numpy(), n_clusters, min_cluster_size))
+    density = HDBSCAN(max(2, len(space) // 2), min_samples=min_samples, approx_min_span_tree=False, core_dist_n_jobs=1)
+    return np.asarray(density.fit(space).single_linkage_tree_.to_numpy(), dtype=np.float64)
 
 
-def _with_noise_labelled(space: npt.NDArray[np.float64], labels: Labels) -> Labels:
+def _by_hdbscan(space: Space, n_clusters: int, seed: int, min_cluster_size: int) -> Labels:
+    tree = _tree(space, _min_samples(len(space), n_clusters))
+    return _with_noise_labelled(space, cut(tree, n_clusters, min_cluster_size))
+
+
+def _with_noise_labelled(space: Space, labels: Labels) -> Labels:
     """Give each point without a label (-1) that of the nearest point with one."""
     clustered = labels >= 0
     if clustered.all():
@@ -343,7 +524,7 @@ def _with_noise_labelled(space: npt.NDArray[np.float64], labels: Labels) -> Labe
     return labels
 
 
-def _by_mixture(space: npt.NDArray[np.float64], n_clusters: int, seed: int, min_cluster_size: int) -> Labels:
+def _by_mixture(space: Space, n_clusters: int, seed: int, min_cluster_size: int) -> Labels:
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import GaussianMixture
 
@@ -355,7 +536,7 @@ def _by_mixture(space: npt.NDArray[np.float64], n_clusters: int, seed: int, min_
         return np.asarray(mixture.fit_predict(centred / centred.std()), dtype=np.int64)
 
 
-def _by_k_means(space: npt.NDArray[np.float64], n_clusters: int, seed: int, min_cluster_size: int) -> Labels:
+def _by_k_means(space: Space, n_clusters: int, seed: int, min_cluster_size: int) -> Labels:
     from sklearn.cluster import KMeans
     from sklearn.exceptions import ConvergenceWarning
 
@@ -368,7 +549,7 @@ def _by_k_means(space: npt.NDArray[np.float64], n_clusters: int, seed: int, min_
 
 
 # name -> (is UMAP first?, what clusters the points)
-_WAYS: dict[str, tuple[bool, Callable[[npt.NDArray[np.float64], int, int, int], Labels]]] = {
+_WAYS: dict[str, tuple[bool, Callable[[Space, int, int, int], Labels]]] = {
     "umap-hdbscan": (True, _by_hdbscan),
     "umap-gmm": (True, _by_mixture),
     "umap-k-means": (True, _by_k_means),
@@ -489,6 +670,19 @@ def _points(latents: Any) -> Points:
             f"leave them out, or find out where training left the numbers."
         )
     return points
+
+
+def _checked(latents: Any, n_clusters: int, seed: int, n_neighbors: int | None, min_cluster_size: int | None) -> Points:
+    """Check what `label` takes and return the latents as float32, scaled where that would lose digits."""
+    points = _points(latents)
+    _check(
+        _fault("n_clusters", n_clusters, 1, len(points), "there are as many latents"),
+        _fault("seed", seed, 0, _LAST_SEED),
+        [] if n_neighbors is None else _fault("n_neighbors", n_neighbors, 2),
+        [] if min_cluster_size is None else _fault("min_cluster_size", min_cluster_size, 1),
+    )
+    _check_distinct(points, n_clusters)
+    return _scaled(points)[0] if points.dtype == np.float64 else points  # as networks see it, and alike in all units
 
 
 def _check_distinct(points: Points, n_needed: int) -> None:

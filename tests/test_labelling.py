@@ -16,9 +16,9 @@ from sklearn.metrics import adjusted_rand_score
 
 from distclust import labelling
 from distclust.errors import DataError, ParameterError, UnknownNameError
-from distclust.labelling import Collapsed, NoCut, cut, embed, label, nearest_neighbours
+from distclust.labelling import Collapsed, NoCut, auto_label, cut, embed, label, nearest_neighbours, persistent_cut
 
-WAYS = ["umap-hdbscan", "umap-gmm", "umap-k-means", "hdbscan", "gmm", "k-means"]
+WAYS = ["auto", "umap-hdbscan", "umap-gmm", "umap-k-means", "hdbscan", "gmm", "k-means"]
 QUICK_WAYS = ["hdbscan", "gmm", "k-means"]
 
 
@@ -47,12 +47,23 @@ def slow_cuts(tree, min_cluster_size):
     return [tree.get_clusters(np.nextafter(level, np.inf), min_cluster_size) for level in levels]
 
 
+def slow_persistence(levels, counts, highest):
+    """The level above the highest one with K clusters, divided by the lowest in a row with as many below it."""
+    lowest = highest
+    while lowest > 0 and counts[lowest - 1] == counts[highest]:
+        lowest -= 1
+    return levels[highest + 1] / levels[lowest] if levels[lowest] > 0 else np.inf
+
+
 def assert_cut_as_slowly(tree, n_clusters, min_cluster_size):
     found = slow_cuts(tree, min_cluster_size)
     counts = [labels.max() + 1 for labels in found]
     if n_clusters in counts:
         highest = max(i for i, count in enumerate(counts) if count == n_clusters)
         assert cut(tree.to_numpy(), n_clusters, min_cluster_size).tolist() == in_order_met(found[highest])
+        assert persistent_cut(tree.to_numpy(), n_clusters, min_cluster_size).persistence == slow_persistence(
+            [0.0, *np.unique(tree.to_numpy()[:, 2]), np.inf], counts, highest
+        )
     else:
         with pytest.raises(NoCut) as caught:
             cut(tree.to_numpy(), n_clusters, min_cluster_size)
@@ -115,6 +126,14 @@ def test_of_several_levels_the_highest_is_taken():
     assert cut(tree, 6, 1).tolist() == [0, 1, 2, 3, 4, 5]
     with pytest.raises(NoCut, match="it can give 0 to 2"):
         cut(tree, 3, 2)
+
+
+def test_a_cut_persists_from_the_merge_that_makes_its_clusters_to_the_merge_that_ends_them():
+    tree = linkage(np.array([[0.0], [1.0], [10.0], [11.0], [12.5], [30.0]]), "single")
+    assert persistent_cut(tree, 2, 2).persistence == 9.0  # from 1, where 10 and 11 join, to 9
+    assert persistent_cut(tree, 1, 2).persistence == np.inf  # one cluster never ends
+    doubles = linkage(np.array([[0.0], [0.0], [5.0], [5.0]]), "single")
+    assert persistent_cut(doubles, 2, 2).persistence == np.inf  # they are distinct points
 
 
 def test_no_cut_says_what_was_asked_what_is_possible_and_what_to_do():
@@ -347,7 +366,7 @@ def test_awkward_latents_are_labelled_quietly_and_again_alike(by, name):
         return
     assert labels.shape == (len(latents),)
     assert labels.tolist() == in_order_met(labels)
-    assert labels.max() == 2 or by.endswith("gmm")
+    assert labels.max() == 2 or by.endswith("gmm") or by == "auto"
     np.testing.assert_array_equal(label(latents, 3, by=by, min_cluster_size=2), labels)
 
 
@@ -402,7 +421,7 @@ def test_hardly_more_points_than_clusters(by, size):
     latents = np.random.default_rng(n_points).normal(size=(n_points, 6))
     labels = label(latents, n_clusters, by=by)
     assert labels.tolist() == in_order_met(labels)
-    assert set(labels) == set(range(n_clusters)) or by.endswith("gmm")
+    assert set(labels) == set(range(n_clusters)) or by.endswith("gmm") or by == "auto"
 
 
 @given(grids(), st.integers(1, 6), st.sampled_from(QUICK_WAYS))
@@ -498,8 +517,72 @@ def test_all_faults_of_the_parameters_are_said_at_once():
 
 
 def test_an_unknown_way_is_answered_with_the_known_ones():
-    with pytest.raises(UnknownNameError, match=r"Did you mean 'umap-gmm'.*Known: gmm, hdbscan, k-means, umap-gmm, "):
+    with pytest.raises(
+        UnknownNameError, match=r"Did you mean 'umap-gmm'.*Known: auto, gmm, hdbscan, k-means, umap-gmm, "
+    ):
         label(np.eye(4), 2, by="umap-gm")
+
+
+# groups of uneven size
+
+UNEVEN = {"990:10": (990, 10), "900:100": (900, 100), "five": (700, 200, 60, 30, 10)}
+
+
+def groups(sizes, n_dimensions, separation, seed=0):
+    """Normal groups of unit deviation, the nearest two centres so many deviations apart."""
+    rng = np.random.default_rng(seed)
+    centres = rng.normal(size=(len(sizes), n_dimensions))
+    centres *= separation / min(np.linalg.norm(a - b) for a, b in combinations(centres, 2))
+    y = rng.permutation(np.repeat(np.arange(len(sizes)), sizes))
+    return (centres[y] + rng.normal(size=(len(y), n_dimensions))).astype(np.float32), y
+
+
+@pytest.mark.parametrize("n_dimensions", [2, 20])
+@pytest.mark.parametrize("separation", [10, 30])
+@pytest.mark.parametrize("sizes", UNEVEN.values(), ids=UNEVEN)
+def test_auto_finds_groups_of_uneven_size(sizes, separation, n_dimensions):
+    x, y = groups(sizes, n_dimensions, separation)
+    found = auto_label(x, len(sizes))
+    assert adjusted_rand_score(found.labels, y) > 0.98
+    assert found.min_cluster_size <= min(sizes)
+    np.testing.assert_array_equal(label(x, len(sizes), by="auto"), found.labels)
+
+
+@pytest.mark.parametrize("separation", [4, 10])
+def test_auto_is_the_papers_cut_where_groups_are_even(separation):
+    x, y = groups((200, 200, 200), 6, separation)
+    found = auto_label(x, 3, seed=1)
+    assert (found.by, found.min_cluster_size) == ("umap-hdbscan", 100)
+    np.testing.assert_array_equal(found.labels, label(x, 3, seed=1))
+    assert adjusted_rand_score(found.labels, y) > 0.9
+
+
+def test_auto_is_the_papers_cut_on_digits(digits):
+    x = digits.x.reshape(len(digits.x), -1)
+    np.testing.assert_array_equal(label(x, 10, by="auto"), label(x, 10))
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_five_outliers_do_not_replace_a_group(together):
+    x, y = groups((334, 333, 333), 10, 4)
+    rng = np.random.default_rng(1)
+    away = rng.normal(size=(1 if together else 5, 10))
+    outliers = 60 * away / np.linalg.norm(away, axis=1, keepdims=True) + rng.normal(size=(5, 10))
+    labels = label(np.concatenate([x, outliers]), 3, by="auto")
+    assert adjusted_rand_score(labels[:-5], y) > 0.85
+
+
+def test_auto_is_a_mixture_where_no_cut_is_clear():
+    one_group = np.random.default_rng(0).normal(size=(300, 5))
+    found = auto_label(one_group, 4, seed=2)
+    assert (found.by, found.min_cluster_size) == ("umap-gmm", 0)
+    np.testing.assert_array_equal(found.labels, label(one_group, 4, by="umap-gmm", seed=2))
+
+
+def test_auto_tries_no_other_than_a_given_size():
+    x, _ = groups((700, 200, 60, 30, 10), 20, 30)
+    assert auto_label(x, 5, min_cluster_size=100).by == "umap-gmm"
+    assert auto_label(x, 5, min_cluster_size=8).min_cluster_size == 8
 
 
 # real data and whole processes

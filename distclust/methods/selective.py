@@ -8,8 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -20,7 +19,7 @@ from distclust import losses
 from distclust.consensus import rename
 from distclust.contracts import Agreement, Array, Labels, MemberOutput, Round, State, Status
 from distclust.errors import RunError
-from distclust.labelling import Collapsed, NoCut, label
+from distclust.labelling import AutoLabels, Collapsed, NoCut, auto_label, label
 from distclust.methods.base import (
     BLOCK,
     EnsembleClusterer,
@@ -55,13 +54,6 @@ ABLATIONS: dict[str, dict[str, Any]] = {
 _PRETRAIN_EPOCHS, _PRETRAIN_STEPS = 10, 1400  # at least, where pretrain_epochs is "auto"
 
 
-class Clustering(NamedTuple):
-    """Labels (N,), and the way of `labelling.label` by which they were found."""
-
-    labels: Labels
-    by: str
-
-
 @dataclass(kw_only=True, eq=False, repr=False)
 class SelectivePseudoLabel(EnsembleClusterer):
     """An ensemble of autoencoders that trains on the labels its members agree on (Algorithm 1).
@@ -76,8 +68,9 @@ class SelectivePseudoLabel(EnsembleClusterer):
         agreement_threshold: share of the voting members that must agree for a point to count as agreed, in (0, 1];
             the paper's is 1.
         random_state: the seed; the same seed gives the same labels.
-        labelling: how latents become labels, see `labelling.label`. "auto" is "umap-hdbscan", the paper's, and
-            "umap-gmm" where its tree has no level with K clusters; in the paper such a labelling has no vote.
+        labelling: how latents become labels, see `labelling.label`. "auto" is "umap-hdbscan", as in the paper, with
+            smaller clusters than N / 2K where the data clearly have them, and "umap-gmm" where the tree has no cut at K
+            clusters, see `labelling.auto_label`; in the paper such a labelling has no vote.
         concatenation: cluster the concatenation of all members' latents too, and let it vote as one more member.
         train_on: the targets. "agreed": the consensus labels of the agreed points; "consensus": those of all points;
             "own": every member's own labels of all points.
@@ -98,7 +91,8 @@ class SelectivePseudoLabel(EnsembleClusterer):
         batch_size: points a batch.
         learning_rate: of Adam.
         n_neighbors: of UMAP; "auto" is 30 N / 70,000 as in the paper, at least 10.
-        min_cluster_size: points that make a cluster in HDBSCAN's tree; "auto" is N / 2K as in the authors' program.
+        min_cluster_size: points that make a cluster in HDBSCAN's tree; "auto" is N / 2K as in the authors' program, or
+            less where labelling is "auto" and the data clearly have smaller groups.
 
     Attributes: as in `EnsembleClusterer`.
     """
@@ -188,27 +182,21 @@ class SelectivePseudoLabel(EnsembleClusterer):
             return self.pretrain_epochs
         return max(_PRETRAIN_EPOCHS, math.ceil(_PRETRAIN_STEPS / n_batches(n_samples, self.batch_size)))
 
-    def clustered(self, latents: Array, member: int, round: int) -> Clustering:
+    def clustered(self, latents: Array, member: int, round: int) -> AutoLabels:
         """Return the labels of latents (N, D) on the stream of a member and round, and how they were found.
 
         Raises:
             NoCut: no level of the tree gives exactly n_clusters clusters, and nothing else may be tried.
             Collapsed: there are fewer distinct latents than clusters.
         """
-        found = partial(
-            label,
-            latents,
-            self.n_clusters,
-            seed=integer(self.random_state, "labelling", member=member, round=round),
-            n_neighbors=None if self.n_neighbors == "auto" else self.n_neighbors,
-            min_cluster_size=None if self.min_cluster_size == "auto" else self.min_cluster_size,
-        )
-        if self.labelling != "auto":
-            return Clustering(found(by=self.labelling), self.labelling)
-        try:
-            return Clustering(found(by="umap-hdbscan"), "umap-hdbscan")
-        except NoCut:
-            return Clustering(found(by="umap-gmm"), "umap-gmm")
+        options: dict[str, Any] = {
+            "seed": integer(self.random_state, "labelling", member=member, round=round),
+            "n_neighbors": None if self.n_neighbors == "auto" else self.n_neighbors,
+            "min_cluster_size": None if self.min_cluster_size == "auto" else self.min_cluster_size,
+        }
+        if self.labelling == "auto":
+            return auto_label(latents, self.n_clusters, **options)
+        return AutoLabels(label(latents, self.n_clusters, by=self.labelling, **options), self.labelling, 0)
 
     def _faults(self, values: dict[str, Any], x: Array) -> list[str]:
         faults = super()._faults(values, x)
@@ -420,9 +408,11 @@ def _scaling(settings: SelectivePseudoLabel, x: Tensor) -> ScalingName:
     return settings.scaling
 
 
-def _how(settings: SelectivePseudoLabel, found: Clustering) -> dict[str, float]:
-    """Return among a member's scores whether a mixture stood in for the tree."""
-    return {"mixture": float(found.by == "umap-gmm")} if settings.labelling == "auto" else {}
+def _how(settings: SelectivePseudoLabel, found: AutoLabels) -> dict[str, float]:
+    """Return among a member's scores whether a mixture stood in for the tree, and the smallest size of a cluster."""
+    if settings.labelling != "auto":
+        return {}
+    return {"mixture": float(found.by == "umap-gmm"), "min_cluster_size": float(found.min_cluster_size)}
 
 
 def _mixtures(outputs: Sequence[MemberOutput], n_members: int, n_clusters: int) -> tuple[str, ...]:
