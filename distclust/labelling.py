@@ -385,13 +385,13 @@ def persistent_cut(tree: npt.ArrayLike, n_clusters: int, min_cluster_size: int) 
     counts = np.append(big[:n_points].sum(), gained).cumsum()  # (N,) after so many merges
     distances = np.concatenate([[-np.inf], rows[:, 2], [np.inf]])  # no merge at all is a level, too
     levels = np.flatnonzero(distances[1:] != distances[:-1])  # merges done at each; between equal distances is none
-    fitting = levels[counts[levels] == n_clusters]
-    if not len(fitting):
+    fits = counts[levels] == n_clusters
+    if not fits.any():
         raise NoCut(n_clusters, min_cluster_size, tuple(np.unique(counts[levels]).tolist()))
-    last = fitting[-1]
-    first = 1 + max(np.flatnonzero(counts[:last] != n_clusters), default=-1)  # merges done where K is reached
-    roots = _roots(pairs[:last], n_points)
-    low, high = max(0.0, float(distances[first])), float(distances[last + 1])
+    highest = int(np.flatnonzero(fits)[-1])
+    lowest = 1 + int(np.max(np.flatnonzero(~fits[:highest]), initial=-1))  # of the levels in a row with K clusters
+    roots = _roots(pairs[: levels[highest]], n_points)
+    low, high = max(0.0, float(distances[levels[lowest]])), float(distances[levels[highest] + 1])
     return Cut(_in_order_met(np.where(big[roots], roots, -1)), high / low if low > 0 else np.inf)
 
 
