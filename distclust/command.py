@@ -5,14 +5,28 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import re
+import shlex
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import NoReturn
 
-from distclust.errors import DistclustError, InputError, on_command_line
+from distclust.errors import DistclustError, InputError, RunFolderError, nearest, on_command_line
 
 INTERRUPTED = 130
+
+
+def program() -> str:
+    """Return how the command was started: "distclust" by the installed script, else "python -m distclust.run"."""
+    started = os.path.basename(sys.argv[0]) if sys.argv else ""
+    return "distclust" if started.removesuffix(".exe") == "distclust" else "python -m distclust.run"
+
+
+def typed(words: Iterable[str]) -> str:
+    """Return the command with these words, as it is typed."""
+    return f"{program()} {shlex.join(words)}".rstrip()
 
 
 def exit_code(command: Callable[[], int], interrupted: Callable[[], str]) -> int:
@@ -73,24 +87,33 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise the message, with where to look."""
-        raise InputError(f"{message}. `{self.prog} --help` shows what there is.")
+        flag = re.search(r"unrecognized arguments: (--[\w.-]+)(=\S*)?", message)
+        raise InputError(
+            f"{message}.{self._hint(*flag.groups()) if flag else ''} `{self.prog} --help` shows what there is."
+        )
+
+    def _hint(self, flag: str, value: str | None) -> str:
+        """Return what is meant by a flag that there is not: another one, or a key, which takes no dashes."""
+        if near := nearest(flag, [name for action in self._actions for name in action.option_strings]):
+            return f" Did you mean {near}?"
+        return f" Keys take no dashes: {flag.removeprefix('--').replace('-', '_')}{value or '=VALUE'}."
 
 
 def subcommand(name: str, usage: str, description: str, epilog: str) -> Parser:
-    """Return the parser of a command of `python -m distclust.run` that takes words and --help.
+    """Return the parser of a command of `distclust` that takes words and --help.
 
     Args:
         name: of the command.
         usage: what follows its name, options last.
         description: what it does.
-        epilog: examples.
+        epilog: examples, in which {program} stands for how the command was started.
     """
-    prog = f"python -m distclust.run {name}"
+    prog = f"{program()} {name}"
     parser = Parser(
         prog=prog,
         usage=f"{prog} {usage}",
         description=description,
-        epilog=epilog,
+        epilog=epilog.replace("{program}", program()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         add_help=False,
         allow_abbrev=False,
@@ -98,6 +121,26 @@ def subcommand(name: str, usage: str, description: str, epilog: str) -> Parser:
     parser.add_argument("words", nargs="*", metavar=usage.split(" --")[0], help=argparse.SUPPRESS)
     parser.add_argument("-h", "--help", action="store_true", help="show this and end")
     return parser
+
+
+def existing(path: str, file: str, what: str) -> str:
+    """Return the path of a folder that a command reads, before anything heavy is loaded for it.
+
+    Args:
+        path: as it was given.
+        file: what must lie in it.
+        what: what the folder is, as in "the folder of a run".
+
+    Raises:
+        RunFolderError: there is no such folder.
+    """
+    if (Path(path) / file).is_file():
+        return path
+    beside = Path(path).absolute().parent
+    known = [place.name for place in beside.iterdir() if (place / file).is_file()] if beside.is_dir() else []
+    near = nearest(Path(path).name, known)
+    hint = f" Did you mean {Path(path).parent / near}?" if near else ""
+    raise RunFolderError(f"{path} is not {what} (it has no {file}).{hint} Give one that has.")
 
 
 def only(words: Sequence[str], what: str) -> str:

@@ -235,7 +235,7 @@ def unknown_name(kind: str, given: object, known: Iterable[str]) -> str:
     return f"unknown {kind} {given!r}.{hint} Known: {', '.join(known)}."
 
 
-def unknown_option(kind: str, given: str, known: Iterable[str], of: str = "") -> str:
+def unknown_option(kind: str, given: str, known: Iterable[str], of: str = "", others: Iterable[str] = ()) -> str:
     """Return a sentence that names the known options and the nearest match.
 
     Args:
@@ -243,9 +243,10 @@ def unknown_option(kind: str, given: str, known: Iterable[str], of: str = "") ->
         given: the name that was given.
         known: the names that are known.
         of: what the command line's keys begin with, see `option`.
+        others: names beside them that may have been meant.
     """
     known = sorted(known)
-    near = nearest(given, known)
+    near = nearest(given, [*known, *others])
     hint = f" Did you mean {either(repr(near), repr(key_of(near, of)))}?" if near else ""
     called = either(repr(given), repr(key_of(given, of)))
     return f"unknown {kind} {called}.{hint} Known: {', '.join(option_name(k, of=of) for k in known)}."

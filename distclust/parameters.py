@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import types
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -113,11 +113,27 @@ def check(owner: type, values: Mapping[str, Any], *, kind: str = "parameter", of
 
 
 def check_known(
-    known: Mapping[str, Parameter], values: Mapping[str, Any], *, kind: str = "parameter", of: str = ""
+    known: Mapping[str, Parameter],
+    values: Mapping[str, Any],
+    *,
+    kind: str = "parameter",
+    of: str = "",
+    others: Iterable[str] = (),
 ) -> dict[str, Any]:
-    """Return checked values of all parameters of a table, name -> Parameter; see `check`."""
+    """Return checked values of all parameters of a table.
+
+    Args:
+        known: name -> parameter.
+        values: name -> value; what is missing takes its default.
+        kind: what to call an unknown name.
+        of: what the command line's keys begin with, see `errors.option`.
+        others: names beside the parameters that may have been meant.
+
+    Raises:
+        ParameterError: with all faults together.
+    """
     plain = {name: plain_value(value) for name, value in values.items()}
-    found = [unknown_option(kind, name, known, of) for name in plain if name not in known]
+    found = [unknown_option(kind, name, known, of, others) for name in plain if name not in known]
     found += [fault for name, value in plain.items() if name in known and (fault := known[name].fault(value, of))]
     if found:
         raise ParameterError(found)

@@ -1,4 +1,4 @@
-"""The command predict: a kept model labels new points, `python -m distclust.run predict MODEL DATA`."""
+"""The command predict: a kept model labels new points, `distclust predict MODEL DATA`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distclust.command import subcommand
-from distclust.errors import InputError, ParameterError, on_command_line
+from distclust.errors import InputError, ParameterError, as_word, on_command_line
 
 if TYPE_CHECKING:
     from distclust.contracts import Array, Dataset
@@ -27,8 +27,8 @@ FILE gets, a row a point: index, name where points have names, the file, rows an
 label, agreement (the share of the voting members behind the label) and probability (the mean of what they give it).
 
 examples:
-  python -m distclust.run predict runs/my-run new.npy
-  python -m distclust.run predict my-model new.npy coverage=0.9 --out labels.parquet
+  {program} predict runs/my-run new.npy
+  {program} predict my-model new.npy coverage=0.9 --out labels.parquet
 """
 
 
@@ -41,6 +41,7 @@ def predict_command(words: Sequence[str]) -> int:
         print(parser.format_help())
         return 0
     places, coverage, options = _words(given.words)
+    _check_places(places[0], places[1], options)
     target = Path(given.out)
     if target.exists():
         raise InputError(f"{target} exists already; choose another file with --out.")
@@ -118,17 +119,36 @@ def _words(words: Sequence[str]) -> tuple[list[str], float, dict[str, Any]]:
         elif key.startswith("dataset."):
             options[key.removeprefix("dataset.")] = value
         else:
-            raise InputError(f"{key}={value} cannot be used here; coverage=SHARE and dataset.OPTION=value can.")
+            raise InputError(
+                f"{key}={as_word(value)} cannot be used here; coverage=SHARE and dataset.OPTION=value can."
+            )
     if isinstance(coverage, bool) or not isinstance(coverage, int | float) or not 0 < coverage <= 1:
-        raise ParameterError([f"coverage={coverage!r} cannot be used: it takes a share in (0, 1], as in 0.9."])
+        raise ParameterError([f"coverage={as_word(coverage)} cannot be used: it takes a share in (0, 1], as in 0.9."])
     return places, float(coverage), options
+
+
+def _check_places(model: str, data: str, options: dict[str, Any]) -> None:
+    """Check what can be without torch: that there is a model, that there is such data, and its options."""
+    from distclust.data.catalogue import check
+
+    if not (_folder(model) / "model.json").is_file():
+        raise InputError(
+            f"{model} holds no model that can be read (it has no model.json). Give the folder of a finished run, or "
+            "one that model.save() wrote."
+        )
+    check(data, options)
 
 
 def _model(place: str) -> EnsembleClusterer:
     from distclust.methods.saved import load_model
 
+    return load_model(_folder(place))
+
+
+def _folder(place: str) -> Path:
+    """Return the folder of a model: of a run, that in it."""
     path = Path(place)
-    return load_model(path / "model" if (path / "spec.yaml").is_file() else path)
+    return path / "model" if (path / "spec.yaml").is_file() else path
 
 
 def _parquet(columns: dict[str, Array]) -> bytes:

@@ -1,9 +1,8 @@
-"""The command: python -m distclust.run [METHOD] [key=value ...] [--config FILE] [--out DIR] [--resume DIR]."""
+"""The command: distclust [METHOD] [key=value ...] [--config FILE] [--out DIR] [--resume DIR]."""
 
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -11,8 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distclust.command import INTERRUPTED, Parser, exit_code, interruptible, only, subcommand
-from distclust.errors import InputError, as_word, on_command_line
+from distclust.command import INTERRUPTED, Parser, existing, exit_code, interruptible, only, program, subcommand, typed
+from distclust.errors import InputError, UnknownNameError, as_word, key_of, nearest, on_command_line
 from distclust.predict import predict_command
 from distclust.sweep.command import COMMANDS as SWEEP_COMMANDS
 
@@ -33,7 +32,7 @@ METHOD is one of:
   entropy         discriminative entropy clustering and its rivals
   mice            mixture of contrastive experts, for images
   moco            momentum contrast and spherical k-means, its baseline, for images
-`python -m distclust.run METHOD --help` lists its parameters.
+`{program} METHOD --help` lists its parameters.
 
 Other commands, each with a --help of its own:
   predict MODEL DATA   labels of new points by a model that was kept
@@ -55,11 +54,11 @@ data where it is known, else 10), and
                   pool.autoscaling
 
 examples:
-  python -m distclust.run
-  python -m distclust.run dataset=my.npy n_clusters=8 n_members=10
-  python -m distclust.run dataset=folder/of/images n_clusters=8 dataset.size=64
-  python -m distclust.run combination dataset=usps sigma=50
-  python -m distclust.run --resume runs/my-run
+  {program}
+  {program} dataset=my.npy n_clusters=8 n_members=10
+  {program} dataset=folder/of/images n_clusters=8 dataset.size=64
+  {program} combination dataset=usps sigma=50
+  {program} --resume runs/my-run
 """
 
 _REPORT = "Make report.html in the folder of a run, finished or interrupted, from what lies there; nothing is trained."
@@ -78,7 +77,7 @@ def _command(words: list[str]) -> int:
     if arguments.help:
         print(_help(arguments.words))
         return 0
-    return _run(arguments)
+    return _run(arguments, words)
 
 
 def _report(words: Sequence[str]) -> int:
@@ -87,7 +86,7 @@ def _report(words: Sequence[str]) -> int:
     if given.help:
         print(parser.format_help())
         return 0
-    run = only(given.words, "the folder of a run")
+    run = existing(only(given.words, "the folder of a run"), "spec.yaml", "a run folder")
     print(f"distclust: reading {run}, loading torch ...", flush=True)
     from distclust.report.page import write_report
     from distclust.results import RunFolder
@@ -101,10 +100,10 @@ COMMANDS = {**SWEEP_COMMANDS, "predict": predict_command, "report": _report}
 
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
-        prog="python -m distclust.run",
-        usage="python -m distclust.run [METHOD] [key=value ...] [--config FILE] [--out DIR] [--resume DIR]",
-        description=_HELP,
-        epilog=_KEYS,
+        prog=program(),
+        usage=f"{program()} [METHOD] [key=value ...] [--config FILE] [--out DIR] [--resume DIR]",
+        description=_HELP.replace("{program}", program()),
+        epilog=_KEYS.replace("{program}", program()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         add_help=False,
         allow_abbrev=False,
@@ -128,8 +127,8 @@ def _help(words: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
-def _run(arguments: argparse.Namespace) -> int:
-    method, pairs = _method_and_pairs(arguments.words)
+def _run(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
+    method, pairs = _method_and_pairs(arguments.words, argv)
     from distclust import spec as specification
 
     if arguments.resume is None:
@@ -140,18 +139,59 @@ def _run(arguments: argparse.Namespace) -> int:
     return _continue(arguments.resume, pairs)
 
 
-def _method_and_pairs(words: Sequence[str]) -> tuple[str | None, list[str]]:
-    if words and "=" not in words[0]:
-        return words[0], list(words[1:])
-    return None, list(words)
+def _method_and_pairs(words: Sequence[str], argv: Sequence[str]) -> tuple[str | None, list[str]]:
+    """Return the method and the key=value pairs.
+
+    Args:
+        words: without options.
+        argv: everything that was typed.
+
+    Raises:
+        InputError: a word is neither, with what can be typed.
+    """
+    from distclust.methods import METHODS
+
+    method = words[0] if words and words[0] in METHODS else None
+    pairs = list(words if method is None else words[1:])
+    if bare := [word for word in pairs if "=" not in word]:
+        raise _no_pair(bare[0], argv)
+    return method, pairs
+
+
+def _no_pair(word: str, argv: Sequence[str]) -> InputError:
+    """Return what to say of a word that is neither a method nor a key=value pair."""
+    from distclust.data.catalogue import NAMES, is_data
+    from distclust.methods import METHODS
+
+    def instead(*words: str, last: bool = True) -> str:
+        others = list(argv)
+        at = others.index(word)
+        return typed([*others[:at], *words, *others[at + 1 :]] if last else [*words, *others[:at], *others[at + 1 :]])
+
+    if word in METHODS:
+        return InputError(f"{word!r} is a method, and the method comes first. Type:\n  {instead(word, last=False)}")
+    if (Path(word) / "spec.yaml").is_file():
+        again = f"{typed(['--resume', word])}\n  {typed(['report', word])}"
+        return InputError(
+            f"{word!r} is no method, but the folder of a run. To continue it, or report on it:\n  {again}"
+        )
+    if word.endswith((".yaml", ".yml")):
+        return InputError(f"{word!r} is no method. Read a YAML file of keys with:\n  {instead('--config', word)}")
+    if is_data(word):
+        return InputError(f"{word!r} is no method, but data. Type:\n  {instead(f'dataset={word}')}")
+    if (near := nearest(word, [*METHODS, *COMMANDS, *NAMES])) in NAMES:
+        return InputError(f"{word!r} is no method. To cluster {near}, type:\n  {instead(f'dataset={near}')}")
+    cure = "Data is given as dataset=NAME or dataset=PATH, a parameter as in n_clusters=8."
+    return UnknownNameError("method or command", word, [*METHODS, *COMMANDS], cure)
 
 
 def _start(spec: Spec, out: str | None) -> int:
+    spec.check()
+    spec.check_data()
     print(f"distclust: {spec.method} on {spec.dataset}, loading torch ...", flush=True)
+    spec, data = _with_n_clusters(spec, spec.load())  # what is wrong there is said before torch is loaded
     from distclust.results import RunFolder
 
-    spec.check()
-    spec, data = _with_n_clusters(spec, spec.load())
     path = Path(out) if out else Path("runs") / _default_name(spec)
     model = spec.estimator(data)
     method = model.checked(_checked_data(data))
@@ -161,24 +201,25 @@ def _start(spec: Spec, out: str | None) -> int:
 
 def _with_n_clusters(spec: Spec, data: Dataset) -> tuple[Spec, Dataset]:
     """Return both with a number of clusters to begin with, where neither has one, and a remark that says so."""
-    from distclust.methods import method_class
-    from distclust.parameters import declared
+    from distclust.methods import method_parameters
 
     if "n_clusters" in spec.parameters or data.n_clusters is not None:
         return spec, data
-    first = declared(method_class(spec.method))["n_clusters"].default
-    options = [f"dataset.{name}={value}" for name, value in spec.dataset_options.items()]
+    first = method_parameters(spec.method)["n_clusters"].default
+    options = [f"{key_of(name)}={as_word(value)}" for name, value in spec.dataset_options.items()]
     remark = (
         f"n_clusters was not given: {first} clusters are a start, not a finding. To look for a number: "
-        f"python -m distclust.run sweep tune_configs/choose_k.yaml {shlex.join([f'dataset={spec.dataset}', *options])}"
+        f"{typed(['sweep', 'tune_configs/choose_k.yaml', f'dataset={spec.dataset}', *options])}"
     )
     given = {**spec.parameters, "n_clusters": first}
     return replace(spec, parameters=given), replace(data, remarks=(*data.remarks, remark))
 
 
 def _continue(path: str, pairs: Sequence[str]) -> int:
-    from distclust.results import RunFolder
     from distclust.spec import read, with_pool
+
+    existing(path, "spec.yaml", "a run folder")
+    from distclust.results import RunFolder
 
     folder = RunFolder.open(path)
     if folder.finished:
@@ -239,8 +280,7 @@ def _drain(
     except (KeyboardInterrupt, SystemExit):
         done = "no round" if last is None else f"{last.index + 1} of {method.n_rounds} rounds"
         print(
-            f"\ndistclust: interrupted with {done} finished. Resume with:\n"
-            f"  python -m distclust.run --resume {folder.path}",
+            f"\ndistclust: interrupted with {done} finished. Resume with:\n  {typed(['--resume', str(folder.path)])}",
             file=sys.stderr,
         )
         return INTERRUPTED
@@ -258,7 +298,7 @@ def _reported(console: Console, folder: RunFolder, data: Dataset) -> int:
     """Write report.html; whatever happens here, the run is finished and its results are stored."""
     from distclust.report.page import write_report
 
-    again = f"make it with\n  python -m distclust.run report {folder.path}"
+    again = f"make it with\n  {typed(['report', str(folder.path)])}"
     try:
         console.print(f"report:      {write_report(folder, data)}", soft_wrap=True, markup=False)
     except KeyboardInterrupt:

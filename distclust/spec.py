@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from distclust.contracts import Dataset, Listener, Pool
-from distclust.errors import InputError, ParameterError, as_word, option
+from distclust.errors import InputError, ParameterError, as_typed, as_word, nearest, option
 from distclust.parameters import check, check_known, declared, plain_value
 from distclust.yaml12 import NotYaml, Reading, Readings, dumped, parsed
 
@@ -113,7 +113,7 @@ class Spec:
         """
         from distclust.methods import method_parameters
 
-        check_known(method_parameters(self.method), self.parameters)
+        check_known(method_parameters(self.method), self.parameters, others=("dataset", "method"))
 
     def check_data(self) -> None:
         """Check the dataset's name or path and its options, without reading it.
@@ -246,7 +246,11 @@ def from_flat(flat: Mapping[str, Any]) -> Spec:
             if value is not None:
                 faults.append(f"pool={as_word(value)} cannot be used: say which option, as in pool.kind=local.")
         elif tail:
-            faults.append(f"{key}={as_word(value)} cannot be used: keys with a dot begin with 'dataset.' or 'pool.'.")
+            near = nearest(head, ("dataset", "pool"))
+            hint = f" Did you mean {near}.{tail}?" if near else ""
+            faults.append(
+                f"{key}={as_word(value)} cannot be used: keys with a dot begin with 'dataset.' or 'pool.'.{hint}"
+            )
         else:
             parameters[key] = value
     dataset = flat["dataset.name"] if "dataset.name" in flat else flat["dataset"]
@@ -359,7 +363,10 @@ def split_word(word: str, readings: Readings = reading) -> tuple[str, Any]:
     """
     key, sign, value = word.partition("=")
     if not sign or not key:
-        raise InputError(f"{word!r} cannot be used: after the method's name come key=value pairs, as in sigma=50.")
+        from distclust.data.catalogue import is_data
+
+        cure = f" Data is given as {as_typed('dataset', word)}." if is_data(word) else ""
+        raise InputError(f"{word!r} cannot be used: it is no key=value pair, as sigma=50 is.{cure}")
     keys, how = (key,), readings((key,))
     if how == "text" and not _names_a_dataset(key, value):
         return key, value if value or key in _NEEDED else None

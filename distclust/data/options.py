@@ -15,6 +15,8 @@ from distclust.errors import ParameterError, as_typed, as_word, either, key_of, 
 from distclust.yaml12 import Reading
 
 Options = dict[str, Any]
+NONE, NOTHING = either("None", "null"), either("None", "nothing")
+SEVERAL = either("in a list or tuple", "as in a,b or [a, b]")
 give = option  # as messages about data write an option
 SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "\\t": "\t", "pipe": "|", "space": " "}
 
@@ -67,7 +69,7 @@ def positive() -> Option:
     def allows(value: object) -> bool:
         return value is None or (isinstance(value, Real) and not _is_bool(value) and 0 < float(value) < float("inf"))
 
-    return Option(None, "a finite number above 0, or None", allows)
+    return Option(None, f"a finite number above 0, or {NONE}", allows)
 
 
 def side() -> Option:
@@ -77,12 +79,12 @@ def side() -> Option:
         pair = value if isinstance(value, (list, tuple)) and len(value) == 2 else [value]
         return value is None or all(_is_integer(pixels, 1) for pixels in pair)
 
-    return Option(None, "a whole number of pixels, a pair [height, width], or None", allows)
+    return Option(None, f"a whole number of pixels, a pair [height, width], or {NONE}", allows)
 
 
 def column() -> Option:
     """Return an option that takes the name of a column, or None."""
-    return Option(None, "the name of a column, or None", lambda value: value is None or _is_column(value), "text")
+    return Option(None, f"the name of a column, or {NOTHING}", lambda value: value is None or _is_column(value), "text")
 
 
 def columns() -> Option:
@@ -92,7 +94,7 @@ def columns() -> Option:
         several = value if isinstance(value, (list, tuple)) else [value]
         return value is None or (all(map(_is_column, several)) and 0 < len(set(map(str, several))) == len(several))
 
-    return Option(None, "the name of a column, different names in a list or tuple, or None", allows, "texts")
+    return Option(None, f"the name of a column, different names {SEVERAL}, or {NOTHING}", allows, "texts")
 
 
 def separator() -> Option:
@@ -103,7 +105,7 @@ def separator() -> Option:
             isinstance(value, str) and (value in SEPARATORS or (len(value) == 1 and value not in '"\n\r'))
         )
 
-    return Option(None, f"a single character, {', '.join(map(repr, SEPARATORS))}, or None", allows, "text")
+    return Option(None, f"a single character, {', '.join(map(repr, SEPARATORS))}, or {NOTHING}", allows, "text")
 
 
 def sign(default: str | None, allowed: str) -> Option:
@@ -125,7 +127,7 @@ def encoding() -> Option:
         except (LookupError, ValueError):
             return False
 
-    return Option(None, "an encoding that Python knows, such as 'cp1252' or 'utf-16', or None", allows, "text")
+    return Option(None, f"an encoding that Python knows, such as 'cp1252' or 'utf-16', or {NOTHING}", allows, "text")
 
 
 def markers() -> Option:
@@ -135,12 +137,14 @@ def markers() -> Option:
         several = value if isinstance(value, (list, tuple)) else [value]
         return all(isinstance(item, (str, Real)) and not _is_bool(item) for item in several) or value is None
 
-    return Option(None, "a text or a number, several of them in a list or tuple, or None", allows, "texts")
+    return Option(None, f"a text or a number, several of them {SEVERAL}, or {NOTHING}", allows, "texts")
 
 
 def text() -> Option:
     """Return an option that takes a text that is not empty, or None."""
-    return Option(None, "a text, or None", lambda value: value is None or (isinstance(value, str) and bool(value)))
+    return Option(
+        None, f"a text, or {NOTHING}", lambda value: value is None or (isinstance(value, str) and bool(value)), "text"
+    )
 
 
 def switch(default: bool | None) -> Option:
@@ -157,7 +161,7 @@ def part() -> Option:
     def allows(value: object) -> bool:
         return value is None or (isinstance(value, Real) and not _is_bool(value) and 0 < float(value) < 1)
 
-    return Option(None, "a number between 0 and 1, or None", allows)
+    return Option(None, f"a number between 0 and 1, or {NONE}", allows)
 
 
 def integers(at_least: int, at_most: int) -> Option:
@@ -169,7 +173,11 @@ def integers(at_least: int, at_most: int) -> Option:
         inside = all(_is_integer(item, at_least) and item <= at_most for item in value)
         return inside and 0 < len(set(value)) == len(value)
 
-    return Option(None, f"different integers from {at_least} to {at_most} in a list or tuple, or None", allows)
+    return Option(
+        None,
+        f"different integers from {at_least} to {at_most} {either('in a list or tuple', 'as in [1, 2]')}, or {NONE}",
+        allows,
+    )
 
 
 def path() -> Option:
@@ -178,7 +186,7 @@ def path() -> Option:
     def allows(value: object) -> bool:
         return value is None or (isinstance(value, (str, os.PathLike)) and bool(os.fspath(value)))
 
-    return Option(None, "a path or None", allows, "text")
+    return Option(None, f"a path or {NOTHING}", allows, "text")
 
 
 def _is_bool(value: object) -> bool:
@@ -195,8 +203,8 @@ def _is_integer(value: object, at_least: int) -> bool:
 
 SEED = count(0, at_least=0)
 IMBALANCE = one_of(None, *FREQUENCIES, None)
-SUBSET = Option(None, "an integer of at least 1, or None", lambda value: value is None or _is_integer(value, 1))
-DEPTH = Option(None, "8, 16 or None", lambda value: value is None or (_is_integer(value, 8) and value in (8, 16)))
+SUBSET = Option(None, f"an integer of at least 1, or {NONE}", lambda value: value is None or _is_integer(value, 1))
+DEPTH = Option(None, f"8, 16 or {NONE}", lambda value: value is None or (_is_integer(value, 8) and value in (8, 16)))
 REFERENCE = one_of(None, "gaussian", "uniform", "shuffled", None)
 SPLIT = one_of("all", "all", "train", "test")
 READING = {  # how a csv file is written

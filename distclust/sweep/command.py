@@ -1,4 +1,4 @@
-"""The commands sweep, compare and table of `python -m distclust.run`."""
+"""The commands sweep, compare and table."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from distclust.command import INTERRUPTED, interruptible, only, subcommand
+from distclust.command import INTERRUPTED, existing, interruptible, only, subcommand, typed
 from distclust.errors import DistclustError, InputError, on_command_line
 
 if TYPE_CHECKING:
@@ -32,10 +32,10 @@ Words: size=NAME, AXIS=value, space.AXIS={kind: values}, study.OPTION=value, and
 """
 _SWEEP_EXAMPLES = """\
 examples:
-  python -m distclust.run sweep tune_configs/combination-table-1.yaml size=smoke
-  python -m distclust.run sweep tune_configs/combination-table-1.yaml dataset=fashion-mnist
-  python -m distclust.run sweep tune_configs/choose_k.yaml dataset=my.npy
-  python -m distclust.run sweep --resume runs/combination-table-1-20261125-120000
+  {program} sweep tune_configs/combination-table-1.yaml size=smoke
+  {program} sweep tune_configs/combination-table-1.yaml dataset=fashion-mnist
+  {program} sweep tune_configs/choose_k.yaml dataset=my.npy
+  {program} sweep --resume runs/combination-table-1-20261125-120000
 """
 _COMPARE = "Print a sweep's numbers beside those of the paper's table that its study names."
 _TABLE = "Print a table of a paper, as published; without NAME the names of all tables."
@@ -50,7 +50,6 @@ def sweep_command(words: Sequence[str]) -> int:
     if given.help:
         print(parser.format_help())
         return 0
-    print("distclust: reading the study, loading torch ...", flush=True)
     folder = _folder(given)
     shown = _Progress(folder)
     shown.begin()
@@ -62,7 +61,7 @@ def sweep_command(words: Sequence[str]) -> int:
     except (KeyboardInterrupt, SystemExit):
         print(
             f"\ndistclust: interrupted with {len(folder.known())} trials ended. Continue with:\n"
-            f"  python -m distclust.run sweep --resume {folder.path}",
+            f"  {typed(['sweep', '--resume', str(folder.path)])}",
             file=sys.stderr,
         )
         return INTERRUPTED
@@ -81,9 +80,10 @@ def compare_command(words: Sequence[str]) -> int:
     if given.help:
         print(parser.format_help())
         return 0
+    place = existing(only(given.words, "the folder of a sweep"), "study.yaml", "the folder of a sweep")
     from distclust.sweep.driver import SweepFolder, compared, write_tables
 
-    folder = SweepFolder.open(only(given.words, "the folder of a sweep"))
+    folder = SweepFolder.open(place)
     found = write_tables(folder)
     if not (named := folder.study.options.tables):
         raise InputError(f"the study of {folder.path} names no published table; add study.published to its YAML file.")
@@ -110,17 +110,24 @@ COMMANDS = {"sweep": sweep_command, "compare": compare_command, "table": table_c
 
 
 def _folder(given: argparse.Namespace) -> SweepFolder:
-    from distclust.sweep.driver import SweepFolder, default_name
     from distclust.sweep.study import read_study
 
     if given.resume is not None:
         if given.out or any(not word.startswith("pool.") for word in given.words):
             raise InputError("with --resume only pool.OPTION=... may be given: a sweep goes on as it was started.")
+        existing(given.resume, "study.yaml", "the folder of a sweep")
+        print(f"distclust: resuming the sweep in {given.resume}, loading torch ...", flush=True)
+        from distclust.sweep.driver import SweepFolder
+
         return SweepFolder.open(given.resume, given.words)
     if not given.words or "=" in given.words[0]:
         raise InputError("give the YAML file of a study first, as in sweep tune_configs/combination-table-1.yaml.")
     study = read_study(given.words[0], given.words[1:])
     study.check()
+    study.check_data()
+    print(f"distclust: study {study.name}, loading torch ...", flush=True)
+    from distclust.sweep.driver import SweepFolder, default_name
+
     return SweepFolder.create(Path(given.out) if given.out else Path("runs") / default_name(study), study)
 
 

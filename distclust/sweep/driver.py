@@ -21,7 +21,7 @@ from distclust.results import Labelled, Record
 from distclust.sweep import choice, pictures
 from distclust.sweep import table as tables
 from distclust.sweep.choice import Choice, Labelling
-from distclust.sweep.study import Study, Trial, read_study
+from distclust.sweep.study import Study, Trial, no_data, read_study
 from distclust.sweep.table import Ended, Setting
 from distclust.sweep.trial import Outcome, Watch, copy_of, dataset_key, outcome, steps, store_outcome
 
@@ -312,8 +312,7 @@ def _check_missing(expected: Sequence[Trial], missing: Mapping[str, Message], an
         DataError: there is none; or some is missing and trials are yet to be drawn, perhaps on that.
     """
     if missing and not (any_will_do and any(dataset_key(trial.spec) not in missing for trial in expected)):
-        told = "\n".join(message.marked for message in missing.values())
-        raise DataError(f"no dataset of the study can be had:\n{told}")
+        raise no_data(missing.values())
 
 
 def _check_on_data(todo: Sequence[Trial], data: Mapping[str, Dataset]) -> None:

@@ -14,11 +14,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from distclust.errors import InputError, ParameterError, UnknownNameError, unknown_name
+from distclust.errors import DataError, InputError, Message, ParameterError, UnknownNameError, unknown_name
 from distclust.parameters import check, declared, plain_value
 from distclust.published import table_names
 from distclust.seeding import generator
-from distclust.spec import BASE, PoolOptions, Spec, as_yaml, flattened, from_flat, over, read_yaml, split_word
+from distclust.spec import BASE, PoolOptions, Spec, as_yaml, flattened, from_flat, over, read_yaml, reading, split_word
+from distclust.yaml12 import Reading
 
 SEED = "random_state"
 LABEL_FREE = ("stability", "agreed", "agreement", "effective_clusters", "silhouette")
@@ -238,16 +239,38 @@ class Study:
             except ParameterError as error:
                 faults += error.faults
             except UnknownNameError as error:
-                faults.append(str(error))
+                faults.append(error.message)
         faults = faults or _objective_faults(self)
         if faults:
             raise ParameterError(dict.fromkeys(faults))
+
+    def check_data(self) -> None:
+        """Check the datasets' names or paths and their options, without reading any.
+
+        Raises:
+            UnknownNameError, ParameterError: see `data.load`.
+            DataError: no dataset of the study can be had; if one can, the others are reported with the results.
+        """
+        specs = {str((spec.dataset, spec.dataset_options)): spec for spec in (t.spec for t in self.samples())}
+        missing = []
+        for spec in specs.values():
+            try:
+                spec.check_data()
+            except DataError as error:
+                missing.append(error.message)
+        if len(missing) == len(specs):
+            raise no_data(missing)
 
     def samples(self) -> list[Trial]:
         """Return trials to check the study by: all that are known beforehand, or some, with every value of choices."""
         values = {axis.name: _any(axis) for axis in self.axes}
         choices = [{axis.name: value} for axis in self.axes if axis.kind == "choice" for value in axis.values]
         return self.trials() or [self.trial(values | choice) for choice in choices or [{}]]
+
+
+def no_data(causes: Iterable[Message]) -> DataError:
+    """Return what to say where no dataset of a study can be had."""
+    return DataError("no dataset of the study can be had:\n" + "\n".join(cause.marked for cause in causes))
 
 
 def read_study(path: str | Path, words: Sequence[str] = ()) -> Study:
@@ -260,13 +283,16 @@ def read_study(path: str | Path, words: Sequence[str] = ()) -> Study:
 
     Args:
         path: of the file.
-        words: "key=value", values in YAML.
+        words: "key=value", see `spec.split_word`.
 
     Raises:
         InputError: the file or a word cannot be used, all faults together.
     """
-    found = read_yaml(Path(path))
-    given = dict(split_word(word) for word in words)
+    found = read_yaml(Path(path), _reading)
+    cases = {
+        name for name, axis in _section(found, "space", path).items() if isinstance(axis, dict) and "cases" in axis
+    }
+    given = dict(split_word(word, lambda keys: "text" if keys[0] in cases else _reading(keys)) for word in words)
     parts = [found, *_of_size(found, given.pop("size", None), Path(path))]
     base: dict[str, Any] = flattened(BASE)
     space: dict[str, Any] = {}
@@ -292,6 +318,22 @@ def read_study(path: str | Path, words: Sequence[str] = ()) -> Study:
     return Study(str(found.get("name", Path(path).stem)), base, tuple(axes), checked)
 
 
+def _reading(keys: tuple[str, ...]) -> Reading:
+    """Return how the value of a key of a study is read: as the key of a run that it sets, wherever it stands."""
+    section, _, tail = keys[0].partition(".")
+    inside = ((tail,) if tail else ()) + keys[1:]
+    if section == "study":
+        options = declared(StudyOptions)
+        return options[inside[0]].reading if inside and inside[0] in options else "value"
+    if section == "size":  # NAME: keys
+        return _reading(inside[1:]) if len(inside) > 1 else "text"
+    if section != "space":
+        return "text" if keys == ("name",) else reading(keys)
+    if inside[1:2] == ("cases",):  # AXIS: {cases: {NAME: keys}}
+        return reading(inside[3:]) if len(inside) > 3 else "text"
+    return reading(inside[:1]) if len(inside) == 2 else "value"  # AXIS: {kind: values}
+
+
 def _of_size(found: Mapping[str, Any], name: Any, path: Path) -> list[Mapping[str, Any]]:
     """Return what a size changes, in a list; that of "full" where none is named and it is there."""
     sizes = _section(found, "size", path)
@@ -310,12 +352,13 @@ def _section(part: Mapping[str, Any], name: str, path: str | Path) -> dict[str, 
 
 
 def _axes(space: Mapping[str, Any]) -> tuple[list[Axis], list[str]]:
-    axes, faults = [], []
+    axes: list[Axis] = []
+    faults: list[str] = []
     for name, given in space.items():
         try:
             axes.append(_axis(name, given))
         except InputError as error:
-            faults.append(str(error))
+            faults.append(error.message)
     return axes, faults
 
 
