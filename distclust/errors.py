@@ -113,7 +113,9 @@ def as_word(value: object) -> str:
         return str(value).lower()
     if isinstance(value, list | tuple):
         texts = [as_word(item) for item in value]
-        simple = all(isinstance(item, str) and item and not set(item) & set(",[]{}'\"") for item in value)
+        simple = all(
+            isinstance(item, str) and item and item == item.strip() and not set(item) & set(",[]") for item in value
+        )
         if simple and len(texts) > 1:
             return ",".join(texts)
         return f"[{', '.join(map(_quoted, value))}]"
@@ -135,8 +137,13 @@ def _quoted(value: Any) -> str:
     """Return a text in double quotes as Python and YAML read it, other values as a word."""
     if not isinstance(value, str):
         return as_word(value)
-    shown = repr(value)
-    return f'"{shown[1:-1]}"' if shown.startswith("'") and '"' not in shown else shown
+    return '"' + "".join(map(_escaped, value)) + '"'
+
+
+def _escaped(character: str) -> str:
+    if character in '"\\':
+        return f"\\{character}"
+    return character if character.isprintable() else f"\\U{ord(character):08x}"
 
 
 def _marked(text: str) -> str:

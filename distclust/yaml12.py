@@ -88,6 +88,8 @@ def _stand_in(text: str) -> str:
 
 def _as_read(node: yaml.Node, readings: Readings, keys: tuple[str, ...], seen: set[int]) -> yaml.Node:
     """Return a node in which scalars are marked as texts where their keys ask for texts, and keys are texts."""
+    if not keys and not isinstance(node, yaml.MappingNode):
+        return node
     if isinstance(node, yaml.ScalarNode):
         texts = node.style is None and node.tag != _NULL and readings(keys) not in ("value", "name")
         return _text(node) if texts else node

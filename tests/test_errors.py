@@ -33,7 +33,7 @@ from distclust.errors import (
         (option("address", "auto", of="pool"), 'address="auto"', "pool.address=auto"),
         (option("n_clusters", 8, of=""), "n_clusters=8", "n_clusters=8"),
         (option_name("window"), "window", "dataset.window"),
-        (option("decimal", '"'), "decimal='\"'", "'dataset.decimal=\"'"),
+        (option("decimal", '"'), 'decimal="\\""', "'dataset.decimal=\"'"),
     ],
 )
 def test_an_option_reads_as_the_user_would_write_it(phrase, in_python, typed):

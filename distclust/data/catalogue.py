@@ -275,9 +275,10 @@ def check(name_or_path: str, options: Mapping[str, Any]) -> None:
 
 
 def is_data(word: str) -> bool:
-    """Return whether a word names data: a name of the table, a path that exists, or one with a suffix that is read."""
-    known = {plain(name) for name in NAMES}
-    return plain(word) in known or os.path.exists(word) or Path(word).suffix.lower() in (*ARRAYS, *TABLES)
+    """Return whether a word names data: a name of the table, a path that exists, or what can only be a path."""
+    if plain(word) in {plain(name) for name in NAMES} or os.path.exists(word):
+        return True
+    return "/" in word or os.sep in word or Path(word).suffix.lower() in (*ARRAYS, *TABLES)
 
 
 def _entry(given: Any, options: Mapping[str, Any]) -> tuple[str, Entry]:

@@ -410,9 +410,9 @@ def _fixed(axes: Sequence[Axis], given: Mapping[str, Any]) -> tuple[list[Axis], 
         value = given[axis.name]
         if axis.kind != "cases":
             continue  # the key takes its place
-        if str(value) in axis.cases:
-            kept.append(replace(axis, values=(str(value),), cases={str(value): axis.cases[str(value)]}))
-            keys = {key: v for key, v in keys.items() if key.partition(".")[0] != axis.name}
+        if value in axis.cases:
+            keys = {key: v for key, v in keys.items() if key not in (axis.name, f"{axis.name}.name")}
+            kept.append(_without(replace(axis, values=(value,), cases={value: axis.cases[value]}), keys))
         elif axis.name != "dataset":  # another dataset may take the place of all cases
             faults.append(unknown_name(f"case of {axis.name}", value, axis.cases))
     return kept, keys, faults
