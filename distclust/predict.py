@@ -133,8 +133,8 @@ def _check_places(model: str, data: str, options: dict[str, Any]) -> None:
 
     if not (_folder(model) / "model.json").is_file():
         raise InputError(
-            f"{model} holds no model that can be read (it has no model.json). Give the folder of a finished run, or "
-            "one that model.save() wrote."
+            f"{_folder(model)} holds no model that can be read (it has no model.json). Give the folder of a finished "
+            "run, or one that model.save() wrote."
         )
     check(data, options)
 

@@ -161,7 +161,7 @@ def _method_and_pairs(words: Sequence[str], argv: Sequence[str]) -> tuple[str | 
 def _no_pair(word: str, argv: Sequence[str]) -> InputError:
     """Return what to say of a word that is neither a method nor a key=value pair."""
     from distclust.data.catalogue import NAMES, is_data
-    from distclust.methods import METHODS
+    from distclust.methods import METHODS, parameter_readings
 
     def instead(*words: str, last: bool = True) -> str:
         others = list(argv)
@@ -177,6 +177,8 @@ def _no_pair(word: str, argv: Sequence[str]) -> InputError:
         )
     if word.endswith((".yaml", ".yml")):
         return InputError(f"{word!r} is no method. Read a YAML file of keys with:\n  {instead('--config', word)}")
+    if word in parameter_readings():
+        return InputError(f"{word!r} is a parameter, and takes a value: give key=value pairs, as in {word}=VALUE.")
     if is_data(word):
         return InputError(f"{word!r} is no method, but data. Type:\n  {instead(f'dataset={word}')}")
     if (near := nearest(word, [*METHODS, *COMMANDS, *NAMES])) in NAMES:

@@ -129,7 +129,7 @@ STUDIES = {
     "a list as space": ({"space": [1]}, "must hold key: value pairs"),
     "wrong ends": ({"space": {"sigma": {"log-uniform": [0, 1]}}}, "0 < low < high"),
     "a value of many": ({"space": {"sigma": {"grid": [1, -1]}}, "n_members": 2}, "sigma=-1"),
-    "one that may be drawn": ({"space": {"support": {"choice": ["none", "gredy"]}}, "n_members": 2}, "'gredy'"),
+    "one that may be drawn": ({"space": {"support": {"choice": ["none", "gredy"]}}, "n_members": 2}, "support=gredy"),
     "no objective": ({"space": {}}, "there is no objective: stability compares members"),
     "a single seed": ({"space": {"random_state": {"seeds": 1}}}, "there is no objective"),
     "an objective that is not measured": ({"study": {"objective": "silhouette", "measures": []}}, "among `measures`"),

@@ -150,6 +150,7 @@ TYPOS = {
     "n_clusters=3 entropy": "distclust entropy n_clusters=3\n",
     "spec.yaml": "distclust --config spec.yaml\n",
     "run": "distclust --resume run\n",
+    "labelling": "labelling=",
     "digit": "distclust dataset=digits\n",
     "selectiv": "'selective'",
     "swep spec.yaml": "'sweep'",
