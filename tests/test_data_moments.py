@@ -175,6 +175,8 @@ SAMPLED = {
     "jitter of a tenth": 0.02 * RNG.normal(1, 0.1, 400),
     "jitter of a third": 0.02 * RNG.uniform(0.66, 1.34, 400),
     "alternating": np.tile([0.02, 0.08], 200),
+    "one short of four": np.tile([0.02, 0.08, 0.08, 0.08], 100),
+    "three kinds": np.tile([0.02, 0.04, 0.08, 0.08], 100),
     "alternating, an odd number": np.tile([0.02, 0.08], 201)[:401],
     "rounded to seconds": np.diff(np.floor(np.arange(401) / 0.7)),
     "events": RNG.exponential(0.5, 400) + 1e-3,
@@ -187,7 +189,7 @@ def test_only_gaps_are_gaps(kind: str) -> None:
     each = SAMPLED[kind]
     assert len(cut_at(np.concatenate([[0], np.cumsum(each)]))) <= (2 if "heavy" in kind else 0)
     for at in (3, len(each) // 2, len(each) - 2):
-        assert at in cut_at(with_gap(each, at, 100.0))
+        assert at in cut_at(with_gap(each, at, 60 * each[at - 3 : at + 3].max()))
 
 
 def test_one_lost_row_is_a_gap_of_even_rows_unless_they_are_interpolated() -> None:

@@ -202,9 +202,9 @@ def load(name_or_path: str | os.PathLike[str] | TorchDataset[Any], **options: An
         time_column= gives numbers, in time_unit= "d", "h", "min", "s", "ms", "us" or "ns" (None: seconds, unless the
         column's name ends in a unit or the numbers are Unix times in ms, us or ns); or dates and times, as text in ISO
         8601 or as time_format= says in strftime's words. They must ascend.
-        gap= is the longest interval in seconds that is no gap. None: 1.5 times the typical interval, which is the
-        median of the 32 around it, so that parts at different rates are each judged by their own; more where intervals
-        vary: 1.5 times their upper quartile, and up to 20 times where rows are events.
+        gap= is the longest interval in seconds that is no gap. None: 1.5 times the typical interval, which is the 60th
+        percentile of the 32 around it, so that parts at different rates are each judged by their own; more where
+        intervals vary: 1.5 times their upper quartile, and up to 20 times the typical one where rows are events.
         rate= interpolates linearly to so many rows a second, so that window and step count those; intervals up to 3.5
         times the typical one, and up to 1.5 times those of the rate, are then no gaps.
         missing="drop" leaves out rows with a missing value; "interpolate" fills in missing values, channel by channel,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -29,7 +30,8 @@ _GAP = 1.5  # a gap is longer than this many times the typical interval,
 _UNEVEN = 5.0  # or, where a quarter of the intervals are up to this many times typical, than 1.5 times these,
 _IRREGULAR = 20.0  # or, where rows are events rather than samples, than up to this many times,
 _GAP_AT_RATE = 3.5  # or, where rows are interpolated to a rate, than this many: two lost rows are bridged
-_AROUND = 32  # intervals whose median is typical of the one in their middle
+_AROUND = 32  # intervals around each
+_TYPICAL = 60  # and the percentile of these that is typical
 _FEW = 16  # fewer intervals do not show how they vary
 
 
@@ -278,7 +280,7 @@ class Intervals:
 
     Args:
         seconds: (T - 1,).
-        typical: (T - 1,) seconds, the median of those around each.
+        typical: (T - 1,) seconds, the 60th percentile of the 32 around each.
         gaps: (T - 1,) bool.
     """
 
@@ -292,9 +294,9 @@ def intervals(moments: Moments, gap: float | None = None, rate: float | None = N
 
     Args:
         moments: ascending.
-        gap: seconds; a longer interval is a gap. None = longer than 1.5 times the typical interval, which is the median
-            of the 32 around it, so that each part of a recording is judged by its own rate. Where intervals vary, that
-            is 1.5 times their upper quartile, or, where rows are events, up to 20 times the typical interval.
+        gap: seconds; a longer interval is a gap. None = longer than 1.5 times the typical interval, which is the 60th
+            percentile of the 32 around it, so that each part of a recording is judged by its own rate. Where intervals
+            vary, that is 1.5 times their upper quartile, or, where rows are events, up to 20 times the typical one.
         rate: of the moments that are interpolated, Hz, None = none. Where gap is None, a gap is then longer than 3.5
             times the typical interval, and than 1.5 times that of the rate.
     """
@@ -311,22 +313,23 @@ def intervals(moments: Moments, gap: float | None = None, rate: float | None = N
 
 
 def _typical(each: Seconds) -> Seconds:
-    """Return the median of the intervals around each; at an edge between two rates, that of its own side."""
-    from scipy.ndimage import maximum_filter1d, median_filter
+    """Return the 60th percentile of the intervals around each; of intervals that alternate, that is the longer kind."""
+    from scipy.ndimage import percentile_filter
 
     if not len(each) or each.max() <= _GAP * each.min():
         return np.full(len(each), np.median(each) if len(each) else 0.0)
-    around = median_filter(each, size=min(_AROUND, 2 * len(each)), mode="reflect")
-    return np.asarray(maximum_filter1d(around, 3, mode="nearest"))  # alternating intervals: the longer one
+    return np.asarray(percentile_filter(each, _TYPICAL, size=min(_AROUND, 2 * len(each)), mode="reflect"))
 
 
 def _factor(ratios: Seconds) -> float:
     """Return how many times the typical interval a gap is longer than, given each interval as a multiple of it."""
     if len(ratios) < _FEW:
         return _GAP
-    fifth, two_fifths, three_quarters = np.quantile(ratios, (0.2, 0.4, 0.75), method="lower")
+    *tenths, three_quarters = np.quantile(ratios, (0.1, 0.2, 0.3, 0.4, 0.5, 0.75), method="lower")
     uneven = _GAP * three_quarters if three_quarters <= _UNEVEN else _GAP
-    return float(max(_GAP, uneven, min(_IRREGULAR, (two_fifths / fifth) ** 4)))
+    steps = sorted(longer / shorter for shorter, longer in itertools.pairwise(tenths))
+    spread = steps[1]  # more than 1 where intervals vary throughout, not where there are two or three kinds of them
+    return float(max(_GAP, uneven, min(_IRREGULAR, spread**10)))
 
 
 def check_ascending(moments: Moments, rows: Sequence[int] | Array, where: str) -> None:
