@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from distclust.contracts import Agreement, Round
 from distclust.data import load
-from distclust.errors import DataError, ParameterError
+from distclust.errors import DataError, ParameterError, on_command_line
 from distclust.results import Record
 from distclust.run import main
 
@@ -186,12 +186,12 @@ def test_against_a_naive_twin(
     ("table", "options", "message"),
     [
         (frame(9), {"window": 10}, r"window=10 is longer than every piece .* has 9 moments\. Give a smaller window=\."),
-        (frame(9), {"window": 3, "rate": 5}, "rate is 5, which needs the times"),
-        (frame(9), {"window": 3, "gap": 5}, "gap is 5, which needs the times"),
-        (frame(9), {"window": 3, "time_unit": "ms"}, "time_unit is 'ms', which needs the times"),
-        (frame(9), {"window": 3, "time_format": "%H"}, "time_format is '%H', which needs the times"),
-        (frame(9), {"window": 3, "longest_gap": 2}, "longest_gap is 2, which needs missing='interpolate'"),
-        (frame(9), {"window": 3, "longest_gap": 2, "missing": "drop"}, "longest_gap is 2"),
+        (frame(9), {"window": 3, "rate": 5}, "rate=5 needs .*time_column="),
+        (frame(9), {"window": 3, "gap": 5}, "gap=5 needs .*time_column="),
+        (frame(9), {"window": 3, "time_unit": "ms"}, r"time_unit=\"ms\" needs .*time_column="),
+        (frame(9), {"window": 3, "time_format": "%H"}, r"time_format=\"%H\" needs .*time_column="),
+        (frame(9), {"window": 3, "longest_gap": 2}, r"longest_gap=2 needs missing=\"interpolate\""),
+        (frame(9), {"window": 3, "longest_gap": 2, "missing": "drop"}, "longest_gap=2 needs"),
         (frame(9, t=["x"] * 9), {"window": 3, "time_column": "t", "time_unit": "ms"}, "holds no numbers"),
         (frame(9, t=range(9)), {"window": 3, "time_column": "t", "rate": 1e13}, r"rate=.*lower rate=.*time_unit="),
         (frame(9, t=range(9)), {"window": 3, "time_column": "t", "gap": 0.5}, r"walk\.csv 1 s\. Give .* a larger gap="),
@@ -314,7 +314,7 @@ def test_cut_against_a_naive_twin(
     if lost:
         assert f"{lost} of {n} moments" in found[0]
         assert found[0].startswith("warning: ") == (lost > 0.01 * n)
-        assert ("missing='interpolate'" in found[0]) == (lost > 0.01 * n)
+        assert ('missing="interpolate"' in found[0]) == (lost > 0.01 * n)
 
 
 @settings(deadline=None, max_examples=40)
@@ -416,6 +416,22 @@ def test_rows_that_a_long_step_skips_are_not_lost(tmp_path: Path, step: int, los
     t = np.concatenate([np.arange(11), 20 + np.arange(30)])  # step 5: windows at 0 and 5, 8 and 9 are skipped, 10 lost
     said = load(write(tmp_path, frame(41, t=t)), window=3, step=step, time_column="t").remarks
     assert [f"{lost} of 41 moments" in remark for remark in said if "because of gaps" in remark] == [True] * (lost > 0)
+
+
+def test_messages_name_what_is_typed(tmp_path: Path) -> None:
+    t = np.concatenate([np.arange(20), 40 + np.arange(20)]) / 5
+    path = write(tmp_path, frame(40, t=t).assign(x=lambda d: d["x"].where(d["y"] != 30)), "a.parquet")
+    warning = next(r for r in load(path, window=6, time_column="t", missing="drop").remarks if "warning" in r)
+    for said, gap, fill in (
+        (str(warning), " gap= ", 'missing="interpolate"'),
+        (on_command_line(warning), " dataset.gap= ", "dataset.missing=interpolate"),
+    ):
+        assert gap in said
+        assert fill in said
+        assert "0.2 s (0.2 s to 4.2 s)" in said
+    with pytest.raises(DataError) as caught:
+        load(path, window=60, time_column="t", missing="drop")
+    assert "dataset.longest_gap=" in on_command_line(caught.value)
 
 
 def test_the_order_of_files_changes_no_window(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from distclust.contracts import Array
-from distclust.errors import DataError, ParameterError
+from distclust.errors import DataError, ParameterError, option, option_name
 
 Seconds = npt.NDArray[np.float64]
 
@@ -112,13 +112,13 @@ def read_moments(column: Any, name: str, where: str, unit: str | None = None, fo
         missing = np.flatnonzero(np.asarray(column.is_null()))
         raise DataError(
             f"{where} misses {len(missing):,} moments{f', the first in row {missing[0]:,}' if len(missing) else ''}. "
-            "Fill them in, or leave time_column out."
+            f"Fill them in, or leave {option_name('time_column')} out."
         )
     kind = column.type
     text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
     if form is not None or text or pa.types.is_temporal(kind):
         if unit is not None:
-            raise ParameterError([f"time_unit is {unit!r}, and {where} holds no numbers ({kind}); leave it out."])
+            raise ParameterError([f"{option('time_unit', unit)}: {where} holds no numbers ({kind}). Leave it out."])
         return _of_texts(column.cast(pa.string()), where, form) if form is not None or text else _of_dates(column)
     try:
         whole = pa.types.is_integer(kind) and not pa.types.is_uint64(kind)
@@ -134,7 +134,7 @@ def _of_numbers(stamps: Array, name: str, where: str, unit: str | None, precisio
     if not finite.all():
         raise DataError(
             f"{where} holds values that are not finite, the first in row {int(np.argmin(finite)):,}. Correct them, or "
-            "leave time_column out."
+            f"leave {option_name('time_column')} out."
         )
     low, high = stamps.min(), stamps.max()
     if unit is None and stamps.dtype.kind == "i" and _DIGITS[0] <= low and high < _DIGITS[1]:
@@ -150,7 +150,7 @@ def _of_numbers(stamps: Array, name: str, where: str, unit: str | None, precisio
 
 def _unit(name: str, where: str, low: float, high: float) -> tuple[str, str]:
     """Return the unit of numbers, and what is to be said where it is not seconds."""
-    override = "say so with dataset.time_unit=s if they are seconds"
+    override = f"give {option('time_unit', 's')} if they are seconds"
     for unit, words in _NAMED.items():
         if re.search(rf"(?:^|[^a-z])(?:{words})[^a-z0-9]*$", name.lower()):
             return unit, f"{where} is taken as {_NAMES[unit]}, as its name says; {override}"
@@ -233,7 +233,7 @@ def _in_iso(texts: Any, parts: Any, where: str) -> Any:
     else:
         raise DataError(
             f"{where} holds dates such as {texts[0]!r}, of which nothing tells day from month. Say which it is with "
-            "time_format=, as in time_format='%d/%m/%Y %H:%M:%S' or '%m/%d/%Y %H:%M:%S'."
+            f"{option('time_format', '%d/%m/%Y %H:%M:%S')} or {option('time_format', '%m/%d/%Y %H:%M:%S')}."
         )
     hour = parts["hour"].fillna("0").astype(int)
     half = parts["half"].fillna("").str.lower().str[:1]
@@ -269,8 +269,8 @@ def _of_parsed(dates: Any, written: Any, where: str) -> Moments:
 def _unreadable(where: str, texts: Any, row: int) -> str:
     return (
         f"{where} holds no moment in row {row:,}: {str(texts[row])[:40]!r}. Give numbers, or dates and times in ISO "
-        "8601 as in 2026-01-31T23:59:58.5, or say how they are written with time_format=, as in "
-        "time_format='%d/%m/%y %H:%M'."
+        "8601 as in 2026-01-31T23:59:58.5, or say how they are written, as in "
+        f"{option('time_format', '%d/%m/%y %H:%M')}."
     )
 
 
@@ -358,7 +358,7 @@ def check_ascending(moments: Moments, rows: Sequence[int] | Array, where: str) -
         f"{where}: time {what} at row {int(rows[at + 1]):,}, from {_shown(moments.stamps[at])} to "
         f"{_shown(moments.stamps[at + 1])}, and so in {len(wrong):,} of {len(rows):,} rows.{cure} Sort the rows by "
         "time and keep one a moment; if the file holds several recordings, say which column tells them apart with "
-        "recording_column=."
+        f"{option('recording_column')}."
     )
 
 

@@ -21,7 +21,7 @@ from distclust.data.options import Options
 from distclust.data.points import Points, Rows, check_fits
 from distclust.data.tables import Table, check_missing, class_names, feature_columns, named, numbers, read_table
 from distclust.data.timeseries import window_labels, window_starts, windows
-from distclust.errors import DataError, ParameterError, option
+from distclust.errors import DataError, ParameterError, option, option_name
 
 _FILLED = 5  # rows in succession that are filled in unless longest_gap says otherwise
 _LOST = 0.01  # share of the moments in no window above which a remark warns
@@ -179,7 +179,7 @@ def _files(path: Path, options: Options) -> tuple[list[tuple[str, Path]], list[s
         other = f"; it holds {readable(there.names[0])!r}" if there.names else ""
         raise DataError(
             f"{path} has no {', '.join(tables.SUFFIXES)} to cut windows from{other}. Give a folder or a file of "
-            f"recordings, or leave {option('window')} out."
+            f"recordings, or leave {option_name('window')} out."
             + "".join(f" {remark[0].upper()}{remark[1:]}." for remark in links)
         )
     return [(readable(name), path / name) for name in names], links
@@ -193,17 +193,17 @@ def _channels(table: Table, options: Options) -> tuple[list[str], list[str]]:
     known = {*named(options["exclude"]), *(str(other) for other in others if other is not None)}
     left = [name for name in table.columns if name not in known and numbers_rows(table, name)]
     found = feature_columns(table, None, options["exclude"], (*others, *left))
-    remarks = [f"column {name!r} numbers or names the rows and is no channel (dataset.columns)" for name in left]
+    remarks = [f"column {name!r} numbers or names the rows and is no channel ({_of('columns')})" for name in left]
     if options["time_column"] is None:
         remarks += [
-            f"column {name!r} grows from row to row and is a channel; if it says when they were recorded, name it with "
-            "time_column= (dataset.time_column)"
+            f"column {name!r} grows from row to row and is a channel; if it says when they were recorded, give "
+            f"{option('time_column', name)}"
             for name in found
             if _grows(table[name])
         ]
     return found, remarks + [
-        f"column {name!r} is a channel; if it names recordings or classes, say so with recording_column= or "
-        "label_column= (dataset.recording_column, dataset.label_column)"
+        f"column {name!r} is a channel; if it names recordings or classes, say so with {option('recording_column')} or "
+        f"{option('label_column')}"
         for name in found
         if _NAMES.search(name)
     ]
@@ -229,7 +229,7 @@ def _recordings(
         check_missing(table, values, channels, options["missing"], "drop", "interpolate")
     moments = None
     if time is not None:
-        where = f"{table.path}: time_column {str(time)!r}"
+        where = f"{table.path}: {option_name('time_column')} {str(time)!r}"
         moments = read_moments(table[time], str(time), where, options["time_unit"], options["time_format"])
     classes = None if label is None else class_names(table, label)
     whole = Recording(name, name, values, np.arange(len(table)), moments, classes)
@@ -238,8 +238,8 @@ def _recordings(
     ids = table.texts(recording)
     if None in ids:
         raise DataError(
-            f"{table.path}: recording_column {str(recording)!r} misses values, the first in row {ids.index(None):,}. "
-            "Fill them in, or leave it out."
+            f"{table.path}: {option_name('recording_column')} {str(recording)!r} misses values, the first "
+            f"in row {ids.index(None):,}. Fill them in, or leave it out."
         )
     rows: dict[str | None, list[int]] = {}
     for row, one in enumerate(ids):
@@ -259,7 +259,9 @@ def _places(names: Sequence[str], channels: Sequence[str], file: Path) -> list[i
 def _check_kinds(recordings: Sequence[Recording], file: Path) -> None:
     kinds = list(dict.fromkeys(one.moments.kind for one in recordings if one.moments is not None))
     if len(kinds) > 1:
-        raise DataError(f"{file}: time_column holds {kinds[1]}; the files before have {kinds[0]}. Make them equal.")
+        raise DataError(
+            f"{file}: {option_name('time_column')} holds {kinds[1]}; the files before have {kinds[0]}. Make them equal."
+        )
 
 
 def _cut(recording: Recording, file: Path, options: Options) -> Cut:
@@ -361,8 +363,8 @@ def resampled(own: Recording, rate: float, cut: tuple[bool, bool] = (False, Fals
         check_fits(int(n + 1) * own.values[0].nbytes)
     except DataError as error:
         raise DataError(
-            f"{own.name}: rate={rate} makes {n:,.0f} rows of {len(own):,}, which do not fit into memory. Give a lower "
-            "rate=, or time_unit= if the times are not in seconds."
+            f"{own.name}: {option('rate', rate)} makes {n:,.0f} rows of {len(own):,}, which do not fit into memory. "
+            f"Give a lower {option('rate')}, or {option('time_unit')} if the times are not in seconds."
         ) from error
     return _at(own, np.minimum(seconds[0] + np.arange(int(n) + 1) / rate, seconds[-1]), 1e-6 / rate, cut)
 
@@ -401,12 +403,15 @@ def _at(own: Recording, seconds: npt.NDArray[np.float64], slack: float, cut: tup
 
 def _check_together(options: Options) -> None:
     timed = ("rate", "gap", "time_unit", "time_format")
-    without_time = [f"{name} is {options[name]!r}" for name in timed if options[name] is not None]
     faults = []
-    if without_time and options["time_column"] is None:
-        faults = [f"{given}, which needs the times of the rows; give time_column=." for given in without_time]
+    if options["time_column"] is None:
+        faults = [
+            f"{option(name, options[name])} needs the times of the rows; give {option('time_column')}."
+            for name in timed
+            if options[name] is not None
+        ]
     if options["longest_gap"] is not None and options["missing"] != "interpolate":
-        faults.append(f"longest_gap is {options['longest_gap']!r}, which needs missing='interpolate'.")
+        faults.append(f"{option('longest_gap', options['longest_gap'])} needs {option('missing', 'interpolate')}.")
     if faults:
         raise ParameterError(faults)
 
@@ -505,13 +510,15 @@ def _why(loss: Loss) -> str:
 
 def _cures(cuts: Sequence[Cut], options: Options) -> str:
     """Return the options that let fewer rows be lost to gaps and missing values."""
-    cures = ["a smaller window="]
+    cures = [f"a smaller {option('window')}"]
     if any(cut.spacing is not None and cut.spacing.gaps.any() for cut in cuts):
-        cures += ["a larger gap= (seconds)", *(["rate= (rows a second)"] if options["rate"] is None else [])]
+        cures.append(f"a larger {option('gap')} (seconds)")
+        cures += [] if options["rate"] is not None else [f"{option('rate')} (rows a second)"]
     if options["missing"] == "interpolate":
-        cures.append(f"a larger longest_gap= ({'rows' if options['time_column'] is None else 'seconds'})")
+        unit = "rows" if options["time_column"] is None else "seconds"
+        cures.append(f"a larger {option('longest_gap')} ({unit})")
     else:
-        cures.append("missing='interpolate' with longest_gap=")
+        cures.append(f"{option('missing', 'interpolate')} with {option('longest_gap')}")
     return " or ".join([", ".join(cures[:-1]), cures[-1]])
 
 
@@ -532,9 +539,9 @@ def _too_short(path: Path, pieces: Sequence[Piece], cuts: Sequence[Cut], loss: L
     longest = max((len(piece) for piece in pieces), default=0)
     why = f" Of {loss.total:,} rows, {_why(loss)}." if loss.cut else ""
     return (
-        f"{path}: window={options['window']} is longer than every piece without a gap; the longest of {len(pieces):,} "
-        f"has {longest:,} moments.{why} {_spacings(cuts) if loss.cut else ''}"
-        f"Give {_cures(cuts, options) if loss.cut else 'a smaller window='}."
+        f"{path}: {option('window', options['window'])} is longer than every piece without a gap; the longest "
+        f"of {len(pieces):,} has {longest:,} moments.{why} {_spacings(cuts) if loss.cut else ''}"
+        f"Give {_cures(cuts, options) if loss.cut else 'a smaller ' + option('window')}."
     )
 
 
@@ -551,9 +558,9 @@ def _remarks_on_loss(each: Sequence[Loss], cuts: Sequence[Cut], options: Options
     loss = sum(each, Loss())
     found = []
     if n_filled := sum(cut.filled for cut in cuts):
-        found.append(f"{n_filled:,} missing values are interpolated (dataset.missing, dataset.longest_gap)")
+        found.append(f"{n_filled:,} missing values are interpolated ({_of('missing', 'longest_gap')})")
     if inserted := sum(cut.inserted for cut in cuts):
-        found.append(f"{inserted:,} moments are interpolated in gaps (dataset.missing, dataset.longest_gap)")
+        found.append(f"{inserted:,} moments are interpolated in gaps ({_of('missing', 'longest_gap')})")
     if loss.cut > _LOST * loss.total:
         worst = sorted(zip(each, cuts, strict=True), key=lambda pair: -pair[0].cut)
         found.append(
@@ -588,15 +595,15 @@ def _remarks_on_time(cuts: Sequence[Cut], pieces: Sequence[Piece], options: Opti
         if fast <= _FAST:
             return []
         return [
-            f"rate={rate} is {fast:,.0f} times that of {high}, whose rows are {most} apart: most values are "
-            "interpolated (dataset.rate; dataset.time_unit if its times are not in seconds)"
+            f"{option('rate', rate)} is {fast:,.0f} times that of {high}, whose rows are {most} apart: most values are "
+            f"interpolated; give {option('time_unit')} if its times are not in seconds"
         ]
     found = [f"rows are {least} apart" if least == most else f"rows are {least} ({low}) to {most} ({high}) apart"]
     spans = _spans(pieces, options["window"], options["step"] or max(1, options["window"] // 2))
     if spans.max() > _SPANS * spans.min():
         found[0] += (
             f", and windows of {options['window']} span {told(float(spans.min()))} to {told(float(spans.max()))}; give "
-            "rate= to bring all to one rate (dataset.rate)"
+            f"{option('rate')} to bring all to one rate"
         )
     return found
 
@@ -605,6 +612,10 @@ def _spans(pieces: Sequence[Piece], window: int, step: int) -> npt.NDArray[np.fl
     """Return the seconds from the first to the last moment of each window."""
     each = [piece.moments.seconds for piece in pieces if piece.moments is not None]
     return np.concatenate([(s[window - 1 :] - s[: len(s) - window + 1])[::step] for s in each])
+
+
+def _of(*names: str) -> str:
+    return ", ".join(map(option_name, names))
 
 
 def _listed(names: Sequence[str]) -> str:
