@@ -159,7 +159,7 @@ def _reading(annotation: Any) -> Reading:
     if any(get_origin(member) is Mapping and _reading(get_args(member)[1]) == "text" for member in members):
         return "text"
     if str in members:
-        return "text or values" if lists else "text"
+        return "text or values" if lists else "text or null" if _NONE in members else "text"
     named = all(
         get_origin(m) is Literal and all(isinstance(o, str) for o in get_args(m)) for m in members if m is not _NONE
     )

@@ -351,8 +351,8 @@ def read_yaml(path: Path, readings: Readings = reading) -> dict[str, Any]:
 def split_word(word: str, readings: Readings = reading) -> tuple[str, Any]:
     """Return key and value of a "key=value" word.
 
-    A text is taken as it is typed, several are `a,b` or `[a, b]`, nothing is None; other values are read as YAML, in
-    which " #" begins no comment.
+    A text is taken as it is typed, several are `a,b` or `[a, b]`; nothing is None, and so is null where no column, name
+    or place in the data may be called so. Other values are read as YAML, in which " #" begins no comment.
 
     Args:
         word: as the shell gave it.
@@ -368,8 +368,10 @@ def split_word(word: str, readings: Readings = reading) -> tuple[str, Any]:
         cure = f" Data is given as {as_typed('dataset', word)}." if is_data(word) else ""
         raise InputError(f"{word!r} cannot be used: it is no key=value pair, as sigma=50 is.{cure}")
     keys, how = (key,), readings((key,))
-    if how == "text" and not _names_a_dataset(key, value):
-        return key, value if value or key in _NEEDED else None
+    if value == "null" and how in ("text or null", "text or values"):
+        return key, None
+    if how in ("text", "text or null") and not _names_a_dataset(key, value):
+        return key, None if not value and key not in _NEEDED else value
     if how == "name":
         return key, None if value in _NULLS else value
     listed = value.startswith("[") and value.endswith("]")

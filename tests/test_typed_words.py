@@ -18,14 +18,15 @@ from distclust.spec import read, split_word
 from distclust.sweep import read_study
 
 STRANGE = ["photos #2", "No", "010", "1:30", "1e5", "a: b", "[x", "'quoted'", "null", "~", "2026-01-01", "{a}", " x "]
-TEXT_KEYS = ["dataset", "dataset.name", "dataset.label_column", "dataset.data_dir", "pool.address", "pool.storage"]
+TEXT_KEYS = ["dataset", "dataset.name", "dataset.label_column", "dataset.id_column", "dataset.data_dir", "method"]
+OPTIONAL = ["pool.address", "pool.storage", "weights", "seeds"]  # where null says none
 texts = st.text(min_size=1) | st.sampled_from(STRANGE)
 
 
-@pytest.mark.parametrize("key", [*TEXT_KEYS, "weights", "seeds", "dataset.encoding", "dataset.id_column", "method"])
+@pytest.mark.parametrize("key", [*TEXT_KEYS, *OPTIONAL])
 @pytest.mark.parametrize("text", STRANGE)
 def test_a_text_is_taken_as_it_is_typed(key, text):
-    assert split_word(f"{key}={text}") == (key, text)
+    assert split_word(f"{key}={text}") == (key, None if key in OPTIONAL and text == "null" else text)
 
 
 @settings(deadline=None)
