@@ -34,7 +34,7 @@ class PoolOptions:
         cpus_per_member: CPUs a member owns, divided among its workers, and the threads it computes with.
         gpus_per_member: share of a GPU that a member owns (ray); with several workers one GPU a worker, or 0.
         device: "cpu", "cuda" or "auto" (local; on Ray a member uses a GPU if it owns a share).
-        address: of a running Ray cluster, or "auto"; None = RAY_ADDRESS, else a private Ray.
+        address: of a running Ray cluster, "auto", or "local" for a private Ray; None = RAY_ADDRESS, else "local".
         num_cpus: CPUs of the private Ray; None = all that this process may use.
         dashboard: start the dashboard of the private Ray and print its address.
         storage: folder or URI for the members' checkpoints that all nodes reach; None = the run folder.

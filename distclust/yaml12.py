@@ -14,8 +14,8 @@ from typing import Any, Literal
 
 import yaml
 
-# How a key's value is read: "value" by YAML; "text" as it is written, but in a file for a plain null, "text or null" also
-# in a word; "texts" as one text or a list of them; "text or values" as one text or a list read by YAML; "name", one of
+# How a key's value is read: "value" by YAML; "text" as it is written, but in a file for a plain null; "text or null" in
+# a word too; "texts" as one text or a list of them; "text or values" as one text or a list read by YAML; "name", one of
 # a few texts, by YAML in a file.
 Reading = Literal["value", "name", "text", "text or null", "texts", "text or values"]
 # The keys that lead to a value, of the file and of each mapping in it -> how the value is read.

@@ -405,3 +405,50 @@ def test_an_address_where_nothing_answers_is_refused_at_once(monkeypatch):
         port = free.getsockname()[1]
     with pytest.raises(ParameterError, match="nothing answers there"):
         RayPool(address=f"127.0.0.1:{port}").connect()
+
+
+def test_ray_address_is_named_where_it_is_the_cause(monkeypatch):
+    import ray
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    for given, named, not_named in ((None, f"RAY_ADDRESS={address}", "pool.address=127"), (address, "leave", "unset")):
+        with pytest.raises(ParameterError) as caught:
+            RayPool(address=given).connect()
+        told = caught.value.message
+        assert named in told
+        assert "pool." not in told
+        assert "pool.address=local" in told.typed
+        assert 'address="local"' in told
+        assert not_named not in told.typed
+    assert f"pool.address={address} cannot be used" in told.typed
+
+
+@pytest.mark.parametrize(("error", "kind"), [(ConnectionError("none"), RunError), (ValueError("bad"), ParameterError)])
+def test_a_ray_address_that_ray_refuses_is_named(error, kind, monkeypatch):
+    import ray
+
+    def refuse(**_):
+        raise error
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", refuse)
+    monkeypatch.setenv("RAY_ADDRESS", "no where")
+    with pytest.raises(kind, match=r"RAY_ADDRESS='no where'.*`unset RAY_ADDRESS`"):
+        RayPool().connect()
+
+
+def test_a_private_ray_can_be_had_whatever_the_environment_says(monkeypatch):
+    import ray
+
+    def refuse(**asked):
+        raise ConnectionError(str(asked["num_cpus"]))
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", refuse)
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    with pytest.raises(RunError, match="3"):
+        RayPool(address="local", num_cpus=3).connect()

@@ -61,7 +61,7 @@ from distclust.distributed.ray_pool import (
     put_data,
     rooms,
 )
-from distclust.errors import InputError, ParameterError, RunError
+from distclust.errors import InputError, ParameterError, RunError, option, option_name
 
 _OPTIONS = signature(DistributedDataParallel).parameters
 _OWN_BUFFERS: dict[str, Any] = {  # the older name is going away
@@ -162,8 +162,8 @@ class DataParallelPool:
         storage: folder or URI for the members' checkpoints that all nodes reach.
         cpus_per_worker: CPUs a worker owns, and the threads it computes with, >= 1.
         gpus_per_worker: GPUs a worker owns, 0 or 1.
-        address: of a running cluster, or "auto" for the one this machine belongs to; None = the environment's
-            RAY_ADDRESS, else a private Ray on this machine.
+        address: of a running cluster, "auto" for the one this machine belongs to, or "local" for a private Ray on this
+            machine; None = the environment's RAY_ADDRESS, else "local".
         num_cpus: CPUs of the private Ray; None = all that this process may use.
         dashboard: start the dashboard of the private Ray; its address is in `dashboard_url`.
         retries: how often a member's round is started again after a worker died, >= 0, before the member is lost.
@@ -211,8 +211,8 @@ class DataParallelPool:
             raise ParameterError(
                 [
                     f"{type(method).__name__} cannot train one member on several workers "
-                    f"(pool.workers_per_member={self._workers}); methods mice and moco can. "
-                    f"Use pool.workers_per_member=1: members then run side by side."
+                    f"({option('workers_per_member', self._workers, of='pool')}); methods mice and moco can. "
+                    f"Use {option('workers_per_member', 1, of='pool')}: members then run side by side."
                 ]
             )
         if self._ray.open(x.nbytes):
@@ -322,7 +322,8 @@ class DataParallelPool:
             raise ParameterError(
                 [
                     f"a member asks for {self._workers} workers with {self._cpus} CPUs and {self._gpus} GPUs each "
-                    f"(pool.workers_per_member, pool.cpus_per_member, pool.gpus_per_member), but Ray has room for "
+                    f"({option_name('workers_per_member', of='pool')}, {option_name('cpus_per_member', of='pool')}, "
+                    f"{option_name('gpus_per_member', of='pool')}), but Ray has room for "
                     f"{found}: {have.get('CPU', 0):g} CPUs and {have.get('GPU', 0):g} GPUs. Ask for less."
                 ]
             )

@@ -18,7 +18,7 @@ import torch
 import distclust
 from distclust.contracts import Agreement, Array, Event, Listener, Member, MemberOutput, Method, Round, State
 from distclust.distributed.checkpoint import narrowed, pack, storage, unpack
-from distclust.errors import InputError, ParameterError, RunFolderError
+from distclust.errors import InputError, ParameterError, RunFolderError, option
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,9 @@ class LocalPool:
         listener: Listener | None = None,
     ) -> None:
         if not isinstance(cpus_per_member, int) or cpus_per_member < 1:
-            raise ParameterError([f"cpus_per_member={cpus_per_member!r} cannot be used: give a whole number >= 1."])
+            raise ParameterError(
+                [f"{option('cpus_per_member', cpus_per_member, of='pool')} cannot be used: give a whole number >= 1."]
+            )
         self.storage = None if storage is None else str(storage)
         self.listener = listener
         self.worker: Worker | None = None
@@ -267,7 +269,8 @@ def chosen_device(device: str) -> str:
     try:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise ParameterError([f"device={device!r} cannot be used ({error}). Use 'cpu', 'cuda' or 'auto'."]) from error
+        given = option("device", device, of="pool")
+        raise ParameterError([f"{given} cannot be used ({error}). Use 'cpu', 'cuda' or 'auto'."]) from error
     return device
 
 

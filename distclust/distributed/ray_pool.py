@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -40,7 +41,7 @@ from distclust.distributed.pool import (
     prepared,
     tell,
 )
-from distclust.errors import InputError, ParameterError, RunError
+from distclust.errors import InputError, ParameterError, RunError, option, option_name
 
 # The process died, not the member's code: the member starts again from its last finished round.
 DEATHS = (RayActorError, OutOfMemoryError, ObjectLostError, NodeDiedError, WorkerCrashedError)
@@ -75,7 +76,7 @@ class Connection:
             n_bytes: size of the data, for the object store of a private Ray.
 
         Raises:
-            ParameterError: nothing answers at the address.
+            ParameterError: the address is none, or nothing answers there.
             RunError: there is no cluster at the address.
         """
         os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")  # workers keep the folder that relative paths are from
@@ -84,13 +85,14 @@ class Connection:
         if ray.is_initialized():
             return False
         address = self.address or os.environ.get("RAY_ADDRESS")
+        said = address_said(self.address)
         token = Path.home() / ".ray" / "auth_token"
         had_token = token.exists()
         quiet = {"log_to_driver": False, "logging_level": "error"}
-        _reach(address)
+        _reach(address, said, _instead(self.address))
         try:
             with _own_sigterm():
-                if address:
+                if address and address != "local":
                     context = ray.init(address=address, **quiet)
                 else:
                     context = ray.init(
@@ -102,11 +104,13 @@ class Connection:
                         **quiet,
                     )
         except (OSError, ValueError, RuntimeError) as error:
-            where = f"to the Ray cluster at {address!r}" if address else "to a local Ray"
-            raise RunError(
-                f"cannot connect {where} ({lost_cause(error)}); check that it runs (`ray status`) and, where it asks "
-                f"for a token, that RAY_AUTH_MODE=token is set here too"
-            ) from error
+            where = f"to the Ray cluster at {address!r} of {said}" if said else "to a local Ray"
+            other = f", or {_instead(self.address)}" if said else ""
+            told = (
+                f"cannot connect {where} ({lost_cause(error)}). Check that it runs (`ray status`) and, where it asks "
+                f"for a token, that RAY_AUTH_MODE=token is set here too{other}."
+            )
+            raise (ParameterError([told]) if said and isinstance(error, ValueError) else RunError(told)) from error
         self._own = True
         if not had_token and token.exists():
             token.chmod(0o600)  # Ray leaves a new token readable for everyone
@@ -131,8 +135,8 @@ class RayPool:
     Args:
         cpus_per_member: CPUs a member owns, and the threads it computes with, >= 1.
         gpus_per_member: share of a GPU that a member owns: 0 .. 1, or a whole number.
-        address: of a running cluster, or "auto" for the one this machine belongs to; None = the environment's
-            RAY_ADDRESS, else a private Ray on this machine.
+        address: of a running cluster, "auto" for the one this machine belongs to, or "local" for a private Ray on this
+            machine; None = the environment's RAY_ADDRESS, else "local".
         num_cpus: CPUs of the private Ray; None = all that this process may use.
         dashboard: start the dashboard of the private Ray; its address is in `dashboard_url`.
         storage: folder or URI for the members' checkpoints that all nodes reach; None = a temporary folder.
@@ -215,7 +219,9 @@ class RayPool:
         if self.storage is None and self._temporary is None:
             if len([node for node in ray.nodes() if node["Alive"]]) > 1:
                 raise ParameterError(
-                    ["the cluster has several nodes: give pool.storage, a place that all of them share."]
+                    [
+                        f"the cluster has several nodes: name a place that they share with {option('storage', of='pool')}."
+                    ]
                 )
             self._temporary = tempfile.mkdtemp(prefix="distclust-")
         path = self.storage or self._temporary
@@ -335,8 +341,9 @@ class RayPool:
             have = ray.cluster_resources()
             raise ParameterError(
                 [
-                    f"a member asks for {cpus} CPUs and {gpus:g} GPUs (pool.cpus_per_member, pool.gpus_per_member), "
-                    f"but Ray has {have.get('CPU', 0):g} CPUs and {have.get('GPU', 0):g} GPUs. Ask for less."
+                    f"a member asks for {cpus} CPUs and {gpus:g} GPUs ({option_name('cpus_per_member', of='pool')}, "
+                    f"{option_name('gpus_per_member', of='pool')}), but "
+                    f"Ray has {have.get('CPU', 0):g} CPUs and {have.get('GPU', 0):g} GPUs. Ask for less."
                 ]
             )
         return slots
@@ -460,16 +467,39 @@ def _writable(output: MemberOutput) -> MemberOutput:
 def _check_options(cpus: int, gpus: float, num_cpus: int | None, retries: int) -> None:
     faults = []
     if not isinstance(cpus, int) or isinstance(cpus, bool) or cpus < 1:
-        faults.append(f"cpus_per_member={cpus!r} cannot be used: give a whole number >= 1.")
+        faults.append(f"{option('cpus_per_member', cpus, of='pool')} cannot be used: give a whole number >= 1.")
     if isinstance(gpus, bool) or not isinstance(gpus, int | float) or gpus < 0 or (gpus > 1 and gpus != int(gpus)):
-        faults.append(f"gpus_per_member={gpus!r} cannot be used: give a share from 0 to 1, or a whole number.")
+        faults.append(
+            f"{option('gpus_per_member', gpus, of='pool')} cannot be used: give a share from 0 to 1, or a whole number."
+        )
     faults += cluster_faults(num_cpus, retries)
     if faults:
         raise ParameterError(faults)
 
 
-def _reach(address: str | None) -> None:
+def address_said(given: str | None) -> str:
+    """Return who says where the cluster is: the option or RAY_ADDRESS, as it is written; "" if none does."""
+    if given:
+        return option("address", given, of="pool")
+    named = os.environ.get("RAY_ADDRESS")
+    return f"RAY_ADDRESS={shlex.quote(named)}" if named else ""
+
+
+def _instead(given: str | None) -> str:
+    """Return what to do for a Ray on this machine where an address cannot be used."""
+    local = option("address", "local", of="pool")
+    if given:
+        return f"leave it out for a Ray on this machine (or give {local} where RAY_ADDRESS is set)"
+    return f"`unset RAY_ADDRESS` in the shell or give {local} for a Ray on this machine"
+
+
+def _reach(address: str | None, said: str, instead: str) -> None:
     """Look whether something answers at an address; Ray itself would wait there for many minutes.
+
+    Args:
+        address: of the cluster.
+        said: who says so.
+        instead: what to do where it cannot be used.
 
     Raises:
         ParameterError: nothing does.
@@ -482,8 +512,8 @@ def _reach(address: str | None) -> None:
     except (OSError, OverflowError) as error:
         raise ParameterError(
             [
-                f"address={address!r} cannot be used: nothing answers there ({error}). Give the address of a Ray "
-                f"cluster that runs (`ray status` shows whether it does), or leave it out for a Ray on this machine."
+                f"{said} cannot be used: nothing answers there ({error}). Give the address of a Ray cluster that runs "
+                f"(`ray status` shows whether it does), or {instead}."
             ]
         ) from error
 
@@ -524,7 +554,9 @@ def cluster_faults(num_cpus: int | None, retries: int) -> list[str]:
     """Return what is wrong with the options that all pools on Ray have."""
     faults = []
     if num_cpus is not None and (not isinstance(num_cpus, int) or num_cpus < 1):
-        faults.append(f"num_cpus={num_cpus!r} cannot be used: give a whole number >= 1, or none for all.")
+        faults.append(
+            f"{option('num_cpus', num_cpus, of='pool')} cannot be used: give a whole number >= 1, or none for all."
+        )
     if not isinstance(retries, int) or retries < 0:
-        faults.append(f"retries={retries!r} cannot be used: give a whole number >= 0.")
+        faults.append(f"{option('retries', retries, of='pool')} cannot be used: give a whole number >= 0.")
     return faults
