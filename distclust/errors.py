@@ -83,6 +83,16 @@ def option(name: str, value: object = _WITHOUT, *, of: str = "dataset") -> str:
     return either(f"{name}={in_python(value)}", as_typed(key, value))
 
 
+def given(name: str, value: object, *, of: str = "dataset") -> str:
+    """Return an option as it was given, for a message about its value; see `option`."""
+    return either(f"{name}={value!r}", as_typed(key_of(name, of), value))
+
+
+def is_given(name: str, value: object, *, of: str = "dataset") -> str:
+    """Return that an option has a value, for a message: "split is 'all'" in Python, as typed on the command line."""
+    return either(f"{name} is {value!r}", f"{as_typed(key_of(name, of), value)} is given")
+
+
 def as_typed(key: str, value: object) -> str:
     """Return a key=value word as it is typed in a shell."""
     return shlex.quote(f"{key}={as_word(value)}")

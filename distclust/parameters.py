@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from distclust.errors import ParameterError, as_typed, either, key_of, option_name, unknown_option
+from distclust.errors import ParameterError, given, option_name, unknown_option
 from distclust.yaml12 import Reading
 
 _NONE = type(None)
@@ -72,8 +72,7 @@ class Parameter:
             hint = f" Did you mean {near[0]!r}?" if near else ""
             meaning = f" ({self.description})" if self.description else ""
             known = option_name(self.name, of=of)
-            given = either(f"{self.name}={value!r}", as_typed(key_of(self.name, of), value))
-            return f"{given} cannot be used: {known}{meaning} must be {self.allowed}.{hint}"
+            return f"{given(self.name, value, of=of)} cannot be used: {known}{meaning} must be {self.allowed}.{hint}"
         return None
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from distclust.data.options import Options
 from distclust.data.points import Points
-from distclust.errors import ParameterError
+from distclust.errors import ParameterError, is_given, option_name
 from distclust.seeding import integer
 
 
@@ -33,7 +33,12 @@ def blobs(options: Options) -> Points:
 
     n_samples, n_clusters = options["n_samples"], options["n_clusters"]
     if n_samples < n_clusters:
-        raise ParameterError([f"n_samples is {n_samples}; it must be at least n_clusters, which is {n_clusters}."])
+        raise ParameterError(
+            [
+                f"{is_given('n_samples', n_samples)}; it must be at least {option_name('n_clusters')}, "
+                f"which is {n_clusters}."
+            ]
+        )
     x, y = make_blobs(
         n_samples=n_samples,
         n_features=options["n_features"],

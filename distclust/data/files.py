@@ -14,7 +14,7 @@ from distclust.data.arrays import check_finite, class_indices, stored
 from distclust.data.images import as_images
 from distclust.data.options import Options
 from distclust.data.points import Points
-from distclust.errors import DataError, ParameterError
+from distclust.errors import DataError, ParameterError, given, is_given, option
 
 SUFFIXES = (".npy", ".npz")
 PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".joblib", ".ckpt")
@@ -86,7 +86,9 @@ def read_points(path: Path, options: Options) -> Points:
         parts = _with_labels(parts, expanded(options["labels"]), path)
     split = options["split"]
     if split != "all" and split not in parts:
-        raise ParameterError([f"split is {split!r}; {path} has no array x_{split}; use 'all'."])
+        raise ParameterError(
+            [f"{is_given('split', split)}; {path} has no array x_{split}; use {option('split', 'all')}."]
+        )
     xs = [arranged(part.x, options["kind"], options["channels"]) for part in parts.values()]
     for name, part in parts.items():
         drawn = isinstance(part.x, np.memmap) and options["n_samples"] is not None  # `load` looks at those alone
@@ -178,9 +180,13 @@ def arranged(x: Array, kind: str | None = None, channels: str | None = None) -> 
         raise DataError(f"x is empty: its shape is {x.shape}.")
     kind = kind or _kind(x)
     if x.ndim not in NDIM[kind]:
-        raise DataError(f"kind={kind!r} needs {' or '.join(map(str, NDIM[kind]))} dimensions; x has shape {x.shape}.")
+        raise DataError(
+            f"{given('kind', kind)} needs {' or '.join(map(str, NDIM[kind]))} dimensions; x has shape {x.shape}."
+        )
     if kind != "images" and channels is not None:
-        raise DataError(f"channels={channels!r} is for images; x has shape {x.shape} and holds {kind}. Leave it out.")
+        raise DataError(
+            f"{given('channels', channels)} is for images; x has shape {x.shape} and holds {kind}. Leave it out."
+        )
     return stored(as_images(x, channels) if kind == "images" else x, "x")
 
 
@@ -219,7 +225,7 @@ def _kind(x: Array) -> str:
 
 def _with_labels(parts: Mapping[str, Part], labels: Path, path: Path) -> dict[str, Part]:
     if set(parts) != {"all"} or parts["all"].y is not None:
-        raise ParameterError([f"labels is {str(labels)!r}, and {path} holds the classes itself; leave it out."])
+        raise ParameterError([f"{is_given('labels', str(labels))}, and {path} holds the classes itself; leave it out."])
     y = read_parts(labels)
     if set(y) != {"all"} or y["all"].y is not None:
         raise DataError(f"{labels} must hold one array, the classes (N,).")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from distclust.contracts import Array
-from distclust.errors import DataError
+from distclust.errors import DataError, given
 
 CHANNELS = (1, 3, 4)  # grey, colour, colour and opacity
 
@@ -23,7 +23,7 @@ def as_images(x: Array, channels: str | None = None) -> Array:
         raise DataError(f"images must be (N, H, W), (N, C, H, W) or (N, H, W, C); x has shape {x.shape}.")
     if x.ndim == 3:
         if channels is not None:
-            raise DataError(f"channels={channels!r} is for 4-d images; x has shape {x.shape}. Leave it out.")
+            raise DataError(f"{given('channels', channels)} is for 4-d images; x has shape {x.shape}. Leave it out.")
         return x[:, None]
     last = x.shape[3] in CHANNELS and x.shape[1] not in CHANNELS if channels is None else channels == "last"
     return x.transpose(0, 3, 1, 2) if last else x

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from distclust.contracts import Labels
-from distclust.errors import DataError, ParameterError, UnknownNameError
+from distclust.errors import DataError, ParameterError, UnknownNameError, option_name
 from distclust.seeding import generator
 
 FREQUENCIES: dict[str, tuple[float, ...]] = {
@@ -81,7 +81,9 @@ def imbalanced_subset(y: Labels, name: str, seed: int) -> npt.NDArray[np.int64]:
         DataError: no point has a known class.
     """
     if not (y >= 0).any():
-        raise DataError("imbalance needs the classes of the points, and no point has a known class; leave it out.")
+        raise DataError(
+            f"{option_name('imbalance')} needs the classes of the points, and no point has a known class; leave it out."
+        )
     frequencies = imbalance_frequencies(name, int(y.max()) + 1)
     kept = [np.flatnonzero(y < 0)]
     for c, frequency in enumerate(frequencies):

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from distclust.contracts import Array, Dataset, Labels
 from distclust.data.imbalance import imbalanced_subset
-from distclust.errors import DataError, Message, ParameterError
+from distclust.errors import DataError, Message, ParameterError, given, is_given, option
 from distclust.seeding import generator
 
 Rows = npt.NDArray[np.int64]
@@ -80,10 +80,10 @@ def imbalanced(points: Points, imbalance: str | None, seed: int) -> Points:
     if imbalance is None:
         return points
     if points.y is None:
-        raise DataError(f"imbalance={imbalance!r} needs the classes of the points, and this data has none.")
+        raise DataError(f"{given('imbalance', imbalance)} needs the classes of the points, and this data has none.")
     kept = points.only(imbalanced_subset(points.y, imbalance, seed))
     if not len(kept):
-        raise DataError(f"imbalance={imbalance!r} leaves none of the {len(points)} points; load more of them.")
+        raise DataError(f"{given('imbalance', imbalance)} leaves none of the {len(points)} points; load more of them.")
     return kept
 
 
@@ -98,7 +98,9 @@ def subset(points: Points, n_samples: int | None, seed: int) -> Points:
     if n_samples is None or n_samples == len(points):
         return points
     if n_samples > len(points):
-        raise ParameterError([f"n_samples is {n_samples}, and there are {len(points)} points; ask for at most that."])
+        raise ParameterError(
+            [f"{is_given('n_samples', n_samples)}, and there are {len(points)} points; ask for at most that."]
+        )
     chosen = generator(seed, "subset").permutation(len(points))[:n_samples]
     return points.only(np.sort(chosen).astype(np.int64))
 
@@ -119,7 +121,7 @@ def resampled(data: Dataset, share: float | None, seed: int, draw: int = 0) -> D
         return data
     n_points = len(data.x)
     if n_points < 2:
-        raise DataError(f"resample={share} needs at least 2 points, and there are {n_points}.")
+        raise DataError(f"{given('resample', share)} needs at least 2 points, and there are {n_points}.")
     order = generator(seed, "resample", round=draw).permutation(n_points)
     rows = np.sort(order[: max(2, round(share * n_points))]).astype(np.int64)
     y = None if data.y is None else data.y[rows]
@@ -161,7 +163,7 @@ def check_fits(n_bytes: int) -> None:
     if n_bytes > _memory() / 2:
         raise DataError(
             f"the points take {n_bytes / 2**30:.1f} GiB, more than half of this machine's {_memory() / 2**30:.1f} GiB "
-            "of memory. Take fewer of them with n_samples=, or cut windows at a larger step=."
+            f"of memory. Take fewer of them with {option('n_samples')}, or cut windows at a larger {option('step')}."
         )
 
 

@@ -14,7 +14,7 @@ from distclust.data.arrays import known_classes
 from distclust.data.files import Part, arranged, choose_split, data_folder, part_classes, read_parts, value_range
 from distclust.data.options import Options
 from distclust.data.points import Points
-from distclust.errors import DataError, ParameterError
+from distclust.errors import DataError, ParameterError, is_given, option
 
 SUPERCLASSES: dict[str, tuple[str, ...]] = {
     "aquatic_mammals": ("beaver", "dolphin", "otter", "seal", "whale"),
@@ -109,7 +109,12 @@ def _wanted(options: Options) -> list[str]:
     if not options.get("unlabelled"):
         return ["train", "test"] if options["split"] == "all" else [options["split"]]
     if options["split"] == "test":
-        raise ParameterError(["unlabelled is True; the test split has no unlabelled images: use 'all' or 'train'."])
+        raise ParameterError(
+            [
+                f"{is_given('unlabelled', True)}; the test split has no unlabelled images: use "
+                f"{option('split', 'all')} or {option('split', 'train')}."
+            ]
+        )
     return [*(["train", "test"] if options["split"] == "all" else ["train"]), "unlabelled"]
 
 
@@ -151,8 +156,8 @@ def _torchvision(name: str, part: str, folder: Path) -> Part:
         raise DataError(
             f"{name} was looked for as {stem}.npz and in torchvision's own files in {folder}, and could not be "
             f"downloaded to there: {type(error).__name__}: {error}. Put {stem}.npz there, with the arrays x_train, "
-            "y_train, x_test and y_test, or torchvision's files; or name another folder with data_dir= or the "
-            "environment variable DISTCLUST_DATA; or allow the download."
+            f"y_train, x_test and y_test, or torchvision's files; or name another folder with "
+            f"{option('data_dir')} or the environment variable DISTCLUST_DATA; or allow the download."
         ) from error
     return Part(np.asarray(data.data), np.asarray(getattr(data, entry.labels)))
 
@@ -168,4 +173,4 @@ def _images(x: Array, name: str) -> Array:
     try:
         return arranged(x, kind="images")
     except DataError as error:
-        raise DataError(f"{name}: {error}") from error
+        raise DataError(error.message.after(f"{name}: ")) from error

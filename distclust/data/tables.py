@@ -19,7 +19,7 @@ from distclust.data.delimited import SIGNS, listed, number, read_cells, typed_co
 from distclust.data.files import check_fetched
 from distclust.data.options import READING, Options, give
 from distclust.data.points import check_fits
-from distclust.errors import DataError, InputError, ParameterError, unknown_name
+from distclust.errors import DataError, InputError, ParameterError, option_name, unknown_name
 
 SUFFIXES = (".csv", ".tsv", ".parquet")
 _SHOWN = 5
@@ -128,11 +128,14 @@ def feature_columns(
         table[name]
     if both := sorted(set(asked) & (taken | excluded)):
         raise ParameterError(
-            [f"columns names {', '.join(map(repr, both))}, which other options name too. Name it once."]
+            [
+                f"{option_name('columns')} names {', '.join(map(repr, both))}, which other options name "
+                "too. Name it once."
+            ]
         )
     names = asked or [name for name in table.columns if name not in taken | excluded]
     if not names:
-        raise DataError(f"{table.path}: no column is left to be a feature. Name those that are with columns=.")
+        raise DataError(f"{table.path}: no column is left to be a feature. Name those that are with {give('columns')}.")
     wrong = {name: why for name in names if (why := _no_number(table, name, categories))}
     if wrong:
         raise DataError(f"{table.path}: columns that do not hold numbers: {_told(wrong, categories)}")
@@ -223,13 +226,14 @@ def row_names(table: Table, name: str) -> tuple[str, ...]:
     names = tuple(text for text in texts if text is not None)
     if len(names) < len(texts):
         raise DataError(
-            f"{table.path}: id_column {str(name)!r} misses {len(texts) - len(names):,} values. Name another, or none."
+            f"{table.path}: {option_name('id_column')} {str(name)!r} misses "
+            f"{len(texts) - len(names):,} values. Name another, or none."
         )
     value, n = Counter(names).most_common(1)[0]
     if n > 1:
         raise DataError(
-            f"{table.path}: id_column {str(name)!r} has {value!r} {n:,} times; it must name every row differently. "
-            "Name another column, or leave this one out with exclude=."
+            f"{table.path}: {option_name('id_column')} {str(name)!r} has {value!r} {n:,} times; it "
+            f"must name every row differently. Name another column, or leave this one out with {give('exclude', name)}."
         )
     return names
 
@@ -251,7 +255,9 @@ def check_missing(table: Table, x: Array, names: Sequence[str], missing: str, *c
     signs = {name: f" (text, such as {sign!r})" for name, n in counts.items() if n and (sign := _sign(table, name))}
     empty = [name for name, n in counts.items() if n == len(x)]
     if empty:
-        raise DataError(f"{table.path}: columns without any value: {_few(empty)}. Leave them out with exclude=.")
+        raise DataError(
+            f"{table.path}: columns without any value: {_few(empty)}. Leave them out with {give('exclude')}."
+        )
     if missing == "refuse":
         told = " or ".join(give("missing", cure) for cure in cures)
         counted = _counted({name: n for name, n in counts.items() if n}, signs)
@@ -261,7 +267,7 @@ def check_missing(table: Table, x: Array, names: Sequence[str], missing: str, *c
         )
     if missing == "drop" and np.isnan(x).any(axis=1).all():
         raise DataError(
-            f"{table.path}: every row misses a value, so that missing='drop' leaves none. Leave columns out."
+            f"{table.path}: every row misses a value, so that {give('missing', 'drop')} leaves none. Leave columns out."
         )
 
 
@@ -283,7 +289,12 @@ def _read_parquet(path: Path, options: Options) -> Table:
 
 def _read_csv(path: Path, options: Options) -> Table:
     if options["thousands"] == options["decimal"]:
-        raise ParameterError([f"decimal and thousands are both {options['decimal']!r}. Give two different signs."])
+        raise ParameterError(
+            [
+                f"{option_name('decimal')} and {option_name('thousands')} are both "
+                f"{options['decimal']!r}. Give two different signs."
+            ]
+        )
     cells = read_cells(path, options)
     _check_names(path, cells.names)
     markers = listed(options["missing_values"])

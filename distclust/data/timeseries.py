@@ -15,7 +15,7 @@ from distclust.data.arrays import class_indices
 from distclust.data.files import data_folder
 from distclust.data.options import Options
 from distclust.data.points import Points, Rows
-from distclust.errors import DataError, ParameterError
+from distclust.errors import DataError, ParameterError, given, option
 
 N_SUBJECTS = 17
 N_SENSORS = 117  # 9 sensors of 13 values
@@ -153,8 +153,8 @@ def _check_lengths(recordings: dict[int, Recording], window: int) -> None:
     if short:
         told = ", ".join(f"subject {subject} has {n}" for subject, n in short.items())
         raise DataError(
-            f"realdisp: window={window} is longer than some recordings have moments with an activity: {told}. Choose a "
-            "smaller window= or leave them out with subjects=."
+            f"realdisp: {given('window', window)} is longer than some recordings have moments with an activity: "
+            f"{told}. Choose a smaller {option('window')} or leave them out with {option('subjects')}."
         )
 
 
@@ -170,8 +170,8 @@ def _recordings_folder(data_dir: str | None) -> Path:
     raise DataError(
         f"realdisp: no subject<number>_ideal.log in {root} or {root / 'realdisp'}{found}. Only the ideal recordings "
         "are read. Get 'REALDISP Activity Recognition Dataset' from the UCI Machine Learning Repository, unpack "
-        "it, and put subject1_ideal.log to subject17_ideal.log there; or name another folder with data_dir= or the "
-        "environment variable DISTCLUST_DATA. There is no automatic download."
+        f"it, and put subject1_ideal.log to subject17_ideal.log there; or name another folder with "
+        f"{option('data_dir')} or the environment variable DISTCLUST_DATA. There is no automatic download."
     )
 
 

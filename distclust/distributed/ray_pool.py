@@ -219,9 +219,7 @@ class RayPool:
         if self.storage is None and self._temporary is None:
             if len([node for node in ray.nodes() if node["Alive"]]) > 1:
                 raise ParameterError(
-                    [
-                        f"the cluster has several nodes: name a place that they share with {option('storage', of='pool')}."
-                    ]
+                    [f"the cluster has several nodes: name one that they share with {option('storage', of='pool')}."]
                 )
             self._temporary = tempfile.mkdtemp(prefix="distclust-")
         path = self.storage or self._temporary
