@@ -240,10 +240,12 @@ def test_degenerate_images_are_named(tmp_path: Path) -> None:
     array = picture(40, 40)
     write(tmp_path, "blank.png", np.full((40, 40), 7, np.uint8))
     write(tmp_path, "long.png", picture(10, 400))
+    write(tmp_path, "dots.png", picture(2, 3))
     write(tmp_path, "same.png", array)
     write(tmp_path, "same2.bmp", array)
     write(tmp_path, "z.png", picture(40, 40))
     said = " / ".join(load(tmp_path).remarks)
+    assert "enlarged more than 8 times: dots.png" in said
     assert "1 image is of one single color: blank.png" in said
     assert "1 image loses more than half" in said
     assert "long and narrow: long.png" in said

@@ -134,6 +134,10 @@ class Frame:
         ratio = picture.width * self.height / (picture.height * self.width)
         return min(ratio, 1 / ratio)
 
+    def enlarges(self, picture: Picture) -> float:
+        """Return how many times a side of a picture is enlarged."""
+        return max(self.height / picture.height, self.width / picture.width)
+
 
 class Unreadable(ValueError):
     """A file that Pillow may open, and that is no picture to cluster."""

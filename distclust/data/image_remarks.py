@@ -15,6 +15,7 @@ from distclust.data.image_files import Frame, Picture
 from distclust.errors import option
 
 LEAST_KEPT = 0.5  # share of an image's area below which its cropping is remarked on
+MOST_ENLARGED = 8  # times that an image may be enlarged without a remark
 
 
 @dataclass
@@ -121,6 +122,10 @@ def of_frame(pictures: Sequence[Picture], names: Sequence[str], frame: Frame) ->
     if cropped:
         n = counted(len(cropped), "image loses", "images lose")
         yield f"{n} more than half of the area when cropped, being long and narrow: {listed(cropped)}"
+    small = [name for name, p in zip(names, pictures, strict=True) if frame.enlarges(p) > MOST_ENLARGED]
+    if small:
+        n = counted(len(small), "image is", "images are")
+        yield f"{n} so small as to be enlarged more than {MOST_ENLARGED} times: {listed(small)}"
     n_grey = sum(map(attrgetter("grey"), pictures))
     if 0 < n_grey < len(pictures):
         kept = "RGB" if frame.colour else "grey"
