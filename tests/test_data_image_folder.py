@@ -72,6 +72,7 @@ def test_colour(tmp_path: Path) -> None:
     assert "1 of 2 images are stored as grey; all are read as RGB" in mixed.remarks[0]
     only_grey = load(tmp_path, mode="grey")
     np.testing.assert_array_equal(only_grey.x[1, 0], grey)
+    np.testing.assert_array_equal(load(tmp_path, mode="gray").x, only_grey.x)
     np.testing.assert_array_equal(only_grey.x[0, 0], np.asarray(Image.fromarray(colour).convert("L")))
 
 

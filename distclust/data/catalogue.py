@@ -71,7 +71,7 @@ _FILE = {
 _IMAGE_FOLDER = {
     **_COMMON,
     "size": o.side(),
-    "mode": o.one_of(None, "grey", "rgb", None),
+    "mode": o.one_of(None, "grey", "gray", "rgb", None),
     "depth": o.DEPTH,
     "broken": o.one_of("refuse", "refuse", "skip"),
     "pages": o.one_of("first", "first", "all"),

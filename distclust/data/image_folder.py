@@ -136,7 +136,7 @@ def chosen_frame(
         size: pixels of a square's side, or (height, width). None: the images' own size if all have the same and no side
             has more than 128 pixels; else 64 x 64 if at least half of them have a short side of 64 pixels or more, and
             32 x 32 if not.
-        mode: "grey" or "rgb". None: grey if all images are stored as grey, else RGB.
+        mode: "grey" (or "gray") or "rgb". None: grey if all images are stored as grey, else RGB.
         depth: bits of a grey level, 8 or 16. None: 16 if some grey image has them, else 8.
 
     Raises:
