@@ -224,3 +224,122 @@ def test_numbers_survive(tmp_path_factory: pytest.TempPathFactory, x: Array) -> 
     frame.to_parquet(folder / "a.parquet", index=False)
     for name in ("a.csv", "a.parquet"):
         np.testing.assert_array_equal(load(folder / name).x.astype(np.float32), x)
+
+
+def test_ids_are_text_as_written(tmp_path: Path) -> None:
+    text = "k,a\n007,1\n1e5,2\nNA,3\n7,4\n1.0,5\nNone,6\n"
+    assert loaded(tmp_path, text, id_column="k").names == ("007", "1e5", "NA", "7", "1.0", "None")
+    assert loaded(tmp_path, "id,a\n007,1\n7,2\n").names == ("007", "7")
+    with pytest.raises(DataError, match="misses 1 values"):
+        loaded(tmp_path, "k,a\nx,1\n,2\n", id_column="k")
+
+
+@pytest.mark.parametrize("header", ["Unnamed: 0", "unnamed: 0", "Unnamed: 0.1", "level_0", "rownames"])
+@pytest.mark.parametrize("more", [{}, {"id_column": "k"}, {"label_column": "k"}, {"columns": "a"}])
+def test_the_index_of_pandas_is_no_feature(tmp_path: Path, header: str, more: dict[str, Any]) -> None:
+    text = f"{header},k,a\n0,x,1.5\n1,y,2.5\n2,z,3.5\n"
+    data = loaded(tmp_path, text, **(more or {"exclude": "k"}))
+    assert data.feature_names == ("a",)
+    assert data.names == (("x", "y", "z") if "id_column" in more else ("0", "1", "2"))
+    asked = loaded(tmp_path, text, columns=[header, "a"])
+    assert asked.x[:, 0].tolist() == [0, 1, 2]
+
+
+def test_an_index_that_starts_again_is_no_feature(tmp_path: Path) -> None:
+    data = loaded(tmp_path, "Unnamed: 0,a\n0,1\n1,2\n0,3\n")
+    assert (data.feature_names, data.names) == (("a",), None)
+    assert "columns=" in data.remarks[0]
+
+
+@pytest.mark.parametrize("first", [0, 1])
+@pytest.mark.parametrize("header", ["row", "No", "#", "nr.", "S.No", "RowNumber", "X", ""])
+def test_row_numbers_are_no_features(tmp_path: Path, header: str, first: int) -> None:
+    order = np.random.default_rng(0).permutation(12)
+    rows = "".join(f"{i + first},{i * i % 7}\n" for i in order)
+    data = loaded(tmp_path, f"{header},a\n{rows}")
+    assert (data.feature_names, data.names) == (("a",), tuple(str(i + first) for i in order))
+    assert "columns=" in data.remarks[0]
+
+
+def test_other_ids_are_no_features(tmp_path: Path) -> None:
+    rows = "".join(f"{i},{15600000 + 7 * i},u{i},{i * i % 7}\n" for i in range(1, 13))
+    data = loaded(tmp_path, f"RowNumber,CustomerId,user_id,a\n{rows}")
+    assert data.feature_names == ("a",)
+    assert data.names == tuple(map(str, range(1, 13)))
+    assert [name for name in ("RowNumber", "CustomerId", "user_id") if any(name in r for r in data.remarks)] == [
+        "RowNumber",
+        "CustomerId",
+        "user_id",
+    ]
+    assert loaded(tmp_path, "acid,humid\n1,2\n2,3\n").feature_names == ("acid", "humid")
+
+
+def test_a_time_that_counts_rows_is_a_feature_and_said(tmp_path: Path) -> None:
+    rows = "".join(f"{i},{i * i % 7}\n" for i in range(12))
+    data = loaded(tmp_path, f"time,a\n{rows}")
+    assert data.feature_names == ("time", "a")
+    assert "'time'" in data.remarks[0]
+    assert 'exclude="time"' in data.remarks[0]
+    assert loaded(tmp_path, rows).feature_names == ("1",)  # the first column of a file without header is a row number
+
+
+def test_labels_that_look_like_missing_values_are_classes(tmp_path: Path) -> None:
+    def labels(*cells: str, **options: Any) -> Any:
+        text = "".join(f"{cell},{i}.5\n" for i, cell in enumerate(cells))
+        y = loaded(tmp_path, f"y,x\n{text}", label_column="y", **options).y
+        return None if y is None else y.tolist()
+
+    assert labels("NA", "DE", "None", "") == [1, 0, 2, -1]
+    assert labels("null", "?", "x", missing_values="?") == [0, -1, 1]
+    assert labels("1", "NA", "2", "?") == [0, -1, 1, -1]
+    assert labels("1", "2", "-9", missing_values=-9) == [0, 1, -1]
+    assert labels("007", "7", "07") == [0, 2, 1]
+    assert labels("99999999999999999998", "99999999999999999999") == [0, 1]
+    assert labels("true", "false", "TRUE") == [1, 0, 1]
+    assert labels("yes", "no", "NA") == [2, 1, 0]
+
+
+def test_categories_one_hot(tmp_path: Path) -> None:
+    text = "size,x,kind\nS,1,b\nL,2,a\nM,3,b\n,4,a\n"
+    with pytest.raises(DataError, match=r'categories="one-hot" or categories="ordinal"'):
+        loaded(tmp_path, text)
+    with pytest.raises(DataError, match=r"1 in 'size=L'"):
+        loaded(tmp_path, text, categories="one-hot")
+    data = loaded(tmp_path, text, categories="one-hot", missing="drop")
+    assert data.feature_names == ("size=L", "size=M", "size=S", "x", "kind=a", "kind=b")
+    assert data.x.tolist() == [[0, 0, 1, 1, 0, 1], [1, 0, 0, 2, 1, 0], [0, 1, 0, 3, 0, 1]]
+    ordinal = loaded(tmp_path, text, categories="ordinal", missing="drop")
+    assert ordinal.feature_names == ("size", "x", "kind")
+    assert ordinal.x.tolist() == [[2, 1, 1], [0, 2, 0], [1, 3, 1]]
+    assert "0 'L', 1 'M', 2 'S'" in ordinal.remarks[0]
+    assert "'?'" in loaded(tmp_path, "a,b\n?,1\nx,2\n", categories="one-hot").remarks[0]
+
+
+def test_categories_of_parquet(tmp_path: Path) -> None:
+    sizes = pd.Categorical(["S", "L", None, "S"], categories=["S", "M", "L"], ordered=True)
+    frame = pd.DataFrame({"size": sizes, "kind": pd.Categorical(["b", "a", "b", "c"])})
+    frame.to_parquet(tmp_path / "a.parquet")
+    ordinal = load(tmp_path / "a.parquet", categories="ordinal", missing="drop")
+    assert ordinal.x.tolist() == [[0, 1], [2, 0], [0, 2]]
+    one_hot = load(tmp_path / "a.parquet", categories="one-hot", missing="drop", columns=["size", "kind"])
+    assert one_hot.feature_names == ("size=S", "size=L", "kind=a", "kind=b", "kind=c")
+    assert one_hot.x.tolist() == [[1, 0, 0, 1, 0], [0, 1, 1, 0, 0], [1, 0, 0, 0, 1]]
+    shuffled = frame.sample(frac=1, random_state=1)
+    shuffled.to_parquet(tmp_path / "b.parquet")
+    same = load(tmp_path / "b.parquet", categories="ordinal", missing="mean").x
+    whole = load(tmp_path / "a.parquet", categories="ordinal", missing="mean").x
+    np.testing.assert_array_equal(same, whole[shuffled.index])
+
+
+def test_wide_tables_keep_the_kinds_of_their_columns(tmp_path: Path) -> None:
+    n, width = 5, 40
+    x = np.random.default_rng(0).normal(size=(n, width)).round(4)
+    frame = pd.DataFrame(x, columns=[f"f{i}" for i in range(width)])
+    frame.insert(7, "flag", [True, False, True, True, False])
+    frame.insert(20, "n", range(10, 15))
+    frame.loc[2, "f30"] = np.nan
+    frame["kind"] = list("ababa")
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    data = load(tmp_path / "a.csv", label_column="kind", missing="drop")
+    expected = frame.drop(columns="kind").dropna().to_numpy(dtype=float)
+    np.testing.assert_allclose(data.x, expected, rtol=1e-6)
