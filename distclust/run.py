@@ -47,8 +47,8 @@ data where it is known, else 10), and
   dataset=NAME    digits, blobs, moons, mnist, fashion-mnist, usps, cifar10, cifar100, cifar100-20, stl10, svhn,
                   realdisp; a folder of images; a .csv, .tsv, .parquet, .npy or .npz file
   dataset.OPTION=...   n_samples, split, imbalance, seed, ... of the dataset; size, mode, broken, labels of a folder;
-                  columns, exclude, id_column, label_column, missing of a table; window, step, time_column, rate, ...
-                  of recordings in tables
+                  columns, exclude, id_column, label_column, missing, categories, header, separator, decimal, encoding,
+                  missing_values, ... of a table; window, step, time_column, rate, ... of recordings in tables
   pool.kind=ray|local  where the members run;  pool.cpus_per_member, pool.gpus_per_member, pool.address,
                   pool.num_cpus, pool.dashboard, pool.storage, pool.retries, pool.workers_per_member,
                   pool.autoscaling

@@ -87,6 +87,9 @@ RIGHT: dict[str, tuple[str | bytes, dict[str, Any]]] = {
     "pipes": ("a|b\n1|2\n3|4\n", {}),
     "spaces": ("a b\n 1   2\n3 4  \n", {}),
     "spaces, told": ("a b\n 1   2\n3 4  \n", {"separator": "space"}),
+    "tabs and spaces": ("a b\tc\n1 2\t'x'\n3   4\t'y'\n", {"exclude": "c"}),
+    "the separator of regular expressions": ("a b\n1 2\n3 4\n", {"separator": r"\s+"}),
+    "tsv in commas": ("a,b\n1,2\n3,4\n", {}),
     "an odd separator": ("a:b\n1:2\n3:4\n", {"separator": ":"}),
     "separators in quotes": ('"a";b\n1;"2"\n3;"4"\n', {}),
     "spaces before quotes": ('"a", "b"\n"1", "2"\n"3", "4"\n', {}),
@@ -96,7 +99,7 @@ RIGHT: dict[str, tuple[str | bytes, dict[str, Any]]] = {
     "old Mac": ("a,b\r1,2\r3,4\r", {}),
     "UTF-16": ("ä,b\n1,2\n3,4\n".encode("utf-16"), {"encoding": "utf-16"}),
     "cp1252": ("ä,b\n1,2\n3,4\n".encode("cp1252"), {"encoding": "cp1252"}),
-    "a true minus": ("a,b\n1,2\n3,4\n", {}),
+    "spaces that do not break": ("a;b\n1;2\n3;4\n", {"thousands": " "}),
     "a marker of one's own": ("a,b\n1,2\n-999,0\n3,4\n-999.0,0\n", {"missing_values": -999, "missing": "drop"}),
     "several of them": ("a,b\n1,2\nx,0\n3,4\n-1,0\n", {"missing_values": ["x", -1], "missing": "drop"}),
 }
@@ -105,12 +108,15 @@ RIGHT: dict[str, tuple[str | bytes, dict[str, Any]]] = {
 @pytest.mark.parametrize("name", sorted(RIGHT))
 def test_read_right(tmp_path: Path, name: str) -> None:
     text, options = RIGHT[name]
-    assert loaded(tmp_path, text, **options).x.tolist() == [[1, 2], [3, 4]]
+    suffix = ".tsv" if name.startswith("tsv") else ".csv"
+    assert loaded(tmp_path, text, suffix, **options).x.tolist() == [[1, 2], [3, 4]]
 
 
 def test_grouped_digits_and_signs(tmp_path: Path) -> None:
     european = "a;b\n1.234,5;-2\n1.234.567;+3\n"
     assert loaded(tmp_path, european, decimal=",", thousands=".").x.tolist() == [[1234.5, -2], [1234567, 3]]
+    spaced = loaded(tmp_path, "a;b\n1\u00a0234,5;2\n1\u202f234 567;3\n", decimal=",", thousands=" ")
+    assert spaced.x.tolist() == [[1234.5, 2], [1234567, 3]]
     assert loaded(tmp_path, 'a,b\n"1,234.5",−2\n"12",3\n', thousands=",").x.tolist() == [[1234.5, -2], [12, 3]]
     with pytest.raises(DataError, match=r"text, such as '1\.5'"):
         loaded(tmp_path, "a;b\n1,5;2\n1.5;3\n", decimal=",")
@@ -156,6 +162,21 @@ def test_answered_with_the_option_to_give(tmp_path: Path, name: str) -> None:
     text, options, message = ANSWERED[name]
     with pytest.raises(InputError, match=message):
         loaded(tmp_path, text, **options)
+
+
+def test_a_doubtful_encoding_is_said(tmp_path: Path) -> None:
+    data = loaded(tmp_path, "größe,b\n1,2\n", encoding="cp1252")
+    assert 'encoding="utf-8"' in data.remarks[0]
+    assert loaded(tmp_path, "größe,b\n1,2\n".encode("latin-1"), encoding="latin-1").remarks == ()
+
+
+def test_a_header_that_was_not_seen_is_thought_of(tmp_path: Path) -> None:
+    text = "country,2019,2020\nAT,1,2\nDE,3,4\n"
+    with pytest.raises(DataError, match=r"'0' \(text, such as 'country'\).*header=True"):
+        loaded(tmp_path, text)
+    with pytest.raises(ParameterError, match=r"unknown column 'country'.*header=True"):
+        loaded(tmp_path, text, id_column="country")
+    assert loaded(tmp_path, text, header=True, id_column="country").x.tolist() == [[1, 2], [3, 4]]
 
 
 def test_a_git_lfs_pointer_is_named_as_parquet_too(tmp_path: Path) -> None:

@@ -261,6 +261,12 @@ def test_row_numbers_are_no_features(tmp_path: Path, header: str, first: int) ->
     assert "columns=" in data.remarks[0]
 
 
+def test_a_column_without_a_name_elsewhere_is_a_feature(tmp_path: Path) -> None:
+    data = loaded(tmp_path, "a,,b\n1,5,2\n3,7,4\n")
+    assert data.feature_names == ("a", "", "b")
+    assert loaded(tmp_path, "a,,b\n1,5,2\n3,7,4\n", exclude="").feature_names == ("a", "b")
+
+
 def test_other_ids_are_no_features(tmp_path: Path) -> None:
     rows = "".join(f"{i},{15600000 + 7 * i},u{i},{i * i % 7}\n" for i in range(1, 13))
     data = loaded(tmp_path, f"RowNumber,CustomerId,user_id,a\n{rows}")

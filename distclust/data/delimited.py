@@ -87,8 +87,7 @@ def read_cells(path: Path, options: Options) -> Cells:
     Raises:
         DataError: the file is no text in this encoding, is empty, or its rows differ in length.
     """
-    text = _text(path, options["encoding"])
-    remarks = []
+    text, remarks = _text(path, options["encoding"])
     separator = SEPARATORS.get(options["separator"], options["separator"])
     if said := _SEP_LINE.match(text):
         if separator is None:
@@ -191,8 +190,8 @@ def _as_plain_numbers(cells: Any, decimal: str, thousands: str | None) -> Any:
 
     point = re.escape(decimal)
     if thousands is not None:
-        grouped = rf"^[-+−]?\d{{1,3}}({re.escape(thousands)}\d{{3}})+({point}\d*)?$"
-        ungrouped = pc.replace_substring(cells, thousands, "")
+        grouped = rf"^[-+−]?\d{{1,3}}({_group(thousands)}\d{{3}})+({point}\d*)?$"
+        ungrouped = pc.replace_substring_regex(cells, _group(thousands), "")
         cells = pc.if_else(pc.match_substring_regex(cells, grouped), ungrouped, cells)
     if decimal != ".":
         if pc.any(pc.match_substring(cells, ".")).as_py():
@@ -203,9 +202,14 @@ def _as_plain_numbers(cells: Any, decimal: str, thousands: str | None) -> Any:
 
 def number(decimal: str = ".", thousands: str | None = None) -> re.Pattern[str]:
     """Return the pattern of a number, written with these signs."""
-    point, grouped = re.escape(decimal), rf"|\d{{1,3}}(?:{re.escape(thousands)}\d{{3}})+" if thousands else ""
+    point, grouped = re.escape(decimal), rf"|\d{{1,3}}(?:{_group(thousands)}\d{{3}})+" if thousands else ""
     whole = rf"(?:(?:\d+{grouped})(?:{point}\d*)?|{point}\d+)"
     return re.compile(rf"[-+−]?(?:{whole}(?:[eE][-+]?\d+)?|inf(?:inity)?)", re.IGNORECASE)
+
+
+def _group(thousands: str) -> str:
+    """Return the pattern of a sign between thousands; any space is one, as Excel writes those that do not break."""
+    return "[ \u00a0\u202f]" if thousands == " " else re.escape(thousands)
 
 
 def listed(given: Any) -> list[Any]:
@@ -213,8 +217,8 @@ def listed(given: Any) -> list[Any]:
     return [] if given is None else list(given) if isinstance(given, (list, tuple)) else [given]
 
 
-def _text(path: Path, encoding: str | None) -> str:
-    """Return what a file holds, its lines ended by a line feed."""
+def _text(path: Path, encoding: str | None) -> tuple[str, list[str]]:
+    """Return what a file holds, its lines ended by a line feed, and what is to be said of its encoding."""
     raw = path.read_bytes()
     for head, kind in _OTHER_KINDS.items():
         if raw.startswith(head):
@@ -228,7 +232,19 @@ def _text(path: Path, encoding: str | None) -> str:
         coded = "utf-16-le" if odd > len(raw) / 4 > even else "utf-16-be" if even > len(raw) / 4 > odd else None
         cure = f"Give {give('encoding', coded)}." if coded else "Write it again as text."
         raise DataError(f"{path} cannot be read as a table: it holds bytes of 0, which text does not. {cure}")
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+    doubt = f"the file is valid UTF-8, so {give('encoding', encoding)} may be wrong: try {give('encoding', 'utf-8')}"
+    remarks = [doubt] if encoding is not None and text != _in_utf8(raw, text) else []
+    return text.replace("\r\n", "\n").replace("\r", "\n"), remarks
+
+
+def _in_utf8(raw: bytes, otherwise: str) -> str:
+    """Return what a file holds as UTF-8, something else if it is none."""
+    if raw.isascii():
+        return otherwise
+    try:
+        return raw.decode().removeprefix("\ufeff")
+    except UnicodeDecodeError:
+        return otherwise
 
 
 def _no_text(path: Path, raw: bytes, encoding: str | None, error: UnicodeDecodeError) -> str:
@@ -264,13 +280,12 @@ def _sampled(text: str, separator: str | None, decimal: str) -> _Sample:
     lines = [line for line in _first_lines(text) if line and not _COMMENT.match(line)]
     guessed = _GUESSED if any('"' in line for line in lines) else _GUESSED.replace(decimal, "")
     found = [_cut(lines, one) for one in ([separator] if separator else guessed)]
-    several = [sample for sample in found if sample.width > 1]
-    if separator is None and not several:
-        spaced = _cut(lines, " ")
+    best = max([sample for sample in found if sample.width > 1] or found[-1:], key=_shares)
+    if separator is None and (spaced := _cut(lines, " ")).width > 1:
         is_even, n_numbers = _shares(spaced)
-        if spaced.width > 1 and is_even == 1 and n_numbers > 0.5:
+        if is_even == 1 and n_numbers > max(0.5, _shares(best)[1] if best.width > 1 else 0):
             return spaced
-    return max(several or found[-1:], key=_shares)
+    return best
 
 
 def _first_lines(text: str) -> list[str]:
@@ -313,7 +328,7 @@ def _shares(sample: _Sample) -> tuple[float, float]:
     rows = [row for row in below if len(row) == sample.width]
     cells = [cell for row in rows for cell in row[:_CELLS] if cell]
     patterns = number(), number(",")
-    n_numbers = sum(any(pattern.fullmatch(cell) for pattern in patterns) for cell in cells)
+    n_numbers = sum(cell[-1] != "," and any(pattern.fullmatch(cell) for pattern in patterns) for cell in cells)
     return round(len(rows) / max(1, len(below)), 1), n_numbers / max(1, len(cells))
 
 

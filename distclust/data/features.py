@@ -81,10 +81,10 @@ def read_features(path: Path, options: Options) -> Points:
 def numbers_rows(table: Table, name: str) -> bool:
     """Return whether a column numbers or names the rows, so that it is no feature.
 
-    Such is the index that pandas wrote as "Unnamed: 0"; a column called "id", "index" or nothing, or with a name that
-    ends in ID, whose values are different whole numbers or texts; one called like a row number ("row", "no", "#") whose
-    values count the rows from 0 or 1, in any order; and the first column that does so in a file of at least 10 rows
-    without names, or under the name "X", as R writes it.
+    Such is the index that pandas wrote as "Unnamed: 0"; a column called "id" or "index", the first if it has no name,
+    or one with a name that ends in ID, whose values are different whole numbers or texts; one called like a row number
+    ("row", "no", "#") whose values count the rows from 0 or 1, in any order; and the first column that does so in a
+    file of at least 10 rows without names, or under the name "X", as R writes it.
 
     Raises:
         ParameterError: there is no such column.
@@ -93,11 +93,12 @@ def numbers_rows(table: Table, name: str) -> bool:
         return False
     if _PANDAS_INDEX.fullmatch(name):
         return True
-    if name.lower() in ROW_NAMES or _ID.fullmatch(name):
+    is_first = name == next(iter(table.columns))
+    if (name.lower() in ROW_NAMES and (name or is_first)) or _ID.fullmatch(name):
         return _tells_apart(table, name)
     plain = re.sub(r"[\W_]+", "", name.lower()) or name
-    is_first = name == next(iter(table.columns)) and len(table) >= _MANY and (name == "X" or not table.has_header)
-    return (plain in _ROW_NUMBERS or is_first) and _counts(table, name)
+    unnamed = is_first and len(table) >= _MANY and (name == "X" or not table.has_header)
+    return (plain in _ROW_NUMBERS or unnamed) and _counts(table, name)
 
 
 def _is_whole(table: Table, name: str) -> bool:
@@ -124,11 +125,13 @@ def _counts(table: Table, name: str) -> bool:
 
 def _of_doubt(table: Table, names: Sequence[str]) -> list[str]:
     """Return what is to be said of features that may be none."""
-    repeated = [name for name in names if name.lower() in ROW_NAMES or _ID.fullmatch(name)]
-    counts = [name for name in names if len(table) >= _MANY and name not in repeated and _counts(table, name)]
-    why = "as it does not name every row differently"
+    like_ids = [name for name in names if name.lower() in ROW_NAMES or _ID.fullmatch(name)]
+    counts = [name for name in names if len(table) >= _MANY and name not in like_ids and _counts(table, name)]
+    why = {
+        name: "" if _tells_apart(table, name) else ", as it does not name every row differently" for name in like_ids
+    }
     return [
-        *(f"{_called(name)} is a feature, {why} ({_without(name)} leaves it out)" for name in repeated),
+        *(f"{_called(name)} is a feature{why[name]} ({_without(name)} leaves it out)" for name in like_ids),
         *(f"{_called(name)} counts the rows and is a feature ({_without(name)} leaves it out)" for name in counts),
     ]
 

@@ -18,7 +18,7 @@ Options = dict[str, Any]
 NONE, NOTHING = either("None", "null"), either("None", "nothing")
 SEVERAL = either("in a list or tuple", "as in a,b or [a, b]")
 give = option  # as messages about data write an option
-SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "\\t": "\t", "pipe": "|", "space": " "}
+SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "\\t": "\t", "pipe": "|", "space": " ", "\\s+": " "}
 
 
 @dataclass(frozen=True)
@@ -194,7 +194,7 @@ def _is_bool(value: object) -> bool:
 
 
 def _is_column(value: object) -> bool:
-    return (isinstance(value, str) and bool(value)) or _is_integer(value, 0)  # columns without names are counted
+    return isinstance(value, str) or _is_integer(value, 0)  # columns without names are counted
 
 
 def _is_integer(value: object, at_least: int) -> bool:

@@ -60,8 +60,13 @@ class Table:
             ParameterError: there is none of this name.
         """
         if str(name) not in self.columns:
-            raise ParameterError([f"{self.path}: {unknown_name('column', str(name), self.columns)}"])
+            raise ParameterError([f"{self.path}: {unknown_name('column', str(name), self.columns)}{self.if_header()}"])
         return self.columns[str(name)]
+
+    def if_header(self) -> str:
+        """Return what to do if the first row, which was taken for one of data, holds names; a sentence for messages."""
+        assumed = not self.has_header and self.options["header"] is None
+        return f" If the first line holds the columns' names, give {give('header', True)}." if assumed else ""
 
     def texts(self, name: str | int) -> list[str | None]:
         """Return the values of a column as texts, those of a csv file as they are written, None where one is missing.
@@ -138,7 +143,9 @@ def feature_columns(
         raise DataError(f"{table.path}: no column is left to be a feature. Name those that are with {give('columns')}.")
     wrong = {name: why for name in names if (why := _no_number(table, name, categories))}
     if wrong:
-        raise DataError(f"{table.path}: columns that do not hold numbers: {_told(wrong, categories)}")
+        raise DataError(
+            f"{table.path}: columns that do not hold numbers: {_told(wrong, categories)}{table.if_header()}"
+        )
     return names
 
 
