@@ -70,7 +70,7 @@ def test_the_first_row_holds_names(tmp_path: Path, text: str, options: dict[str,
 
 
 def test_the_first_row_of_pandas(tmp_path: Path) -> None:
-    frame = pd.DataFrame(np.random.default_rng(0).normal(size=(12, 4)).astype(np.float32))
+    frame = pd.DataFrame(np.random.default_rng(0).normal(size=(12, 4)))
     for header in (True, False):
         for index in (True, False):
             frame.to_csv(tmp_path / "a.csv", header=header, index=index)
