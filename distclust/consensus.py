@@ -20,25 +20,36 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 from scipy import linalg, sparse
-from scipy.optimize import linear_sum_assignment
 from scipy.sparse.csgraph import connected_components
 
 from distclust.contracts import Agreement, Labels
 from distclust.errors import DataError, ParameterError, UnknownNameError
+from distclust.matching import DENSE_CELLS, Table, cells, one_to_one, tabled, weight
 
-Labellings = Sequence[npt.ArrayLike] | npt.NDArray[Any]
+
+class Frame(Protocol):
+    """A data frame of pandas, polars or pyarrow."""
+
+    @property
+    def columns(self) -> Any:
+        """Their names, or the columns themselves."""
+
+
+Labellings = Sequence[npt.ArrayLike] | npt.NDArray[Any] | Mapping[Any, npt.ArrayLike] | Frame
 # In this file a code is a label in 0 .. n_clusters - 1, or n_clusters for a point without one: an index of tables.
 Codes = npt.NDArray[np.unsignedinteger[Any]]
 Counts = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 _MAX_ROUNDS = 100  # of realignment; three or four are usual
-_BLOCK_CELLS = 1 << 18  # cells of the table of votes that are held at once
+_BLOCK_CELLS = 1 << 18  # cells of a table of distances that are held at once
+_FEW_MEMBERS = 5  # so many rows of an array are taken for members even if there are fewer points
+_NAMES = 1 << 10  # greatest label up to which no renumbering is worth its sorting
 _WEIGHT_UNITS = 1 << 20  # a member's weight is a whole number of these parts of 1, so that sums of weights are exact
 _MAX_TUPLES = 20_000  # different label tuples for "co-association": 3.2 GB of distances
 _MAX_OWN_CLUSTERS = 10_000  # of all members together, for "bipartite": a matrix of 0.8 GB
@@ -68,9 +79,15 @@ def consensus(
     fewer where its embedding puts tuples in one place). Then each member's clusters are matched to them one to one as
     well as can be; those left over, where a member has more, take the name that most of their points have.
 
+    Time and memory grow with the labels that occur, not with n_clusters or with the greatest label.
+
     Args:
-        labellings: M labellings (N,) of integers >= -1, -1 = no label; a member that is -1 throughout has no say. For
-            the votes they lie in -1 .. n_clusters - 1; else each member may have any number of clusters by any names.
+        labellings: M labelings (N,) of integers >= -1, -1 = no label; a member that is -1 throughout does not vote. For
+            the votes they lie in -1 .. n_clusters - 1; else each member may have any number of clusters by any names,
+            text or categories among them, where a missing value means no label. Given as a list of arrays, an (M, N)
+            array, one row per member, or as the columns of a data frame (pandas, polars, pyarrow) or mapping, one
+            column per member. An array or data frame with more than 5 members, and more members than points, is taken
+            for the wrong way round and refused: transpose it, or give a list.
         n_clusters: number of clusters of the consensus, >= 1.
         method: "vote", "weighted-vote", "co-association" or "bipartite".
         threshold: share of the voting members that must give the label for the point to be agreed, in (0, 1].
@@ -81,8 +98,9 @@ def consensus(
         are named as in `align` for the votes, else in the order in which the points meet them.
 
     Raises:
-        DataError: the labellings are none, empty, of different lengths, not integers or out of range; "co-association":
-            more than 20,000 different tuples; "bipartite": more than 10,000 clusters of all members together.
+        DataError: the labellings are none, empty, of different lengths, the wrong way round, not integers (for the
+            votes) or out of range; "co-association": more than 20,000 different tuples; "bipartite": more than 10,000
+            clusters of all members together.
         ParameterError: n_clusters, threshold or seed is out of range.
         UnknownNameError: there is no such method.
 
@@ -94,7 +112,8 @@ def consensus(
     if method not in _METHODS:
         raise UnknownNameError("consensus method", method, _METHODS)
     _check_parameters(n_clusters, threshold, seed)
-    return _METHODS[method](labellings, n_clusters, threshold, seed)
+    rows = _rows(labellings) if method in _ANY_NAMES else _rows(labellings, n_clusters)
+    return _METHODS[method](rows, n_clusters, threshold, seed)
 
 
 def align(labellings: Labellings, n_clusters: int) -> npt.NDArray[np.int64]:
@@ -105,25 +124,27 @@ def align(labellings: Labellings, n_clusters: int) -> npt.NDArray[np.int64]:
     never falls. Names follow the pivot: its clusters in the order in which the points meet them.
 
     Args:
-        labellings: M labellings (N,) of integers in -1 .. n_clusters - 1, -1 = no label. A member that is -1 throughout
-            has no say and comes back as it is.
+        labellings: M labelings (N,) of integers in -1 .. n_clusters - 1, -1 = no label, as in `consensus`. A member
+            that is -1 throughout does not vote and comes back as it is.
         n_clusters: number of clusters, >= 1; a member may use fewer.
 
     Returns:
         (M, N) labels in common names, in the members' order.
 
     Raises:
-        DataError: the labellings are none, empty, of different lengths, not integers or out of range.
+        DataError: the labellings are none, empty, of different lengths, the wrong way round, not integers or out of
+            range.
         ParameterError: n_clusters is below 1.
 
     Source:
         SPC, section 3.1: the "direct" method; there the pivot is not said, and in the authors' program it is the truth.
     """
-    codes = _codes(labellings, n_clusters)
-    voting = (codes != n_clusters).any(axis=1)
+    _check_parameters(n_clusters)
+    codes, n_names = _own_codes(_rows(labellings, n_clusters), n_clusters)
+    voting = (codes != n_names).any(axis=1)
     aligned = np.full(codes.shape, -1, dtype=np.int64)
     if voting.any():
-        aligned[voting] = _labels(_settled(_in_order_met(codes[voting], n_clusters), n_clusters), n_clusters)
+        aligned[voting] = _labels(_settled(codes[voting], n_names), n_names)
     return aligned
 
 
@@ -135,7 +156,8 @@ def vote(aligned: npt.ArrayLike, threshold: float = 1.0, n_clusters: int | None 
     there and still counts among the voters.
 
     Args:
-        aligned: (M, N) integers >= -1 in common names, as `align` gives them; -1 = no label. Not copied if int64.
+        aligned: (M, N) integers >= -1 in common names, as `align` gives them, or a data frame with a column per member;
+            -1 = no label. Not copied if int64.
         threshold: share of the voting members that must give the label for the point to be agreed, in (0, 1].
         n_clusters: number of clusters, >= 1; None = what the labels show.
 
@@ -172,8 +194,22 @@ def rename(labels: npt.ArrayLike, reference: npt.ArrayLike, n_clusters: int) -> 
     Raises:
         DataError, ParameterError: as in `align`.
     """
-    codes = _codes([labels, reference], n_clusters)
-    return _labels(_matched(_in_order_met(codes[:1], n_clusters), codes[1], n_clusters)[0], n_clusters)
+    _check_parameters(n_clusters)
+    own, kept = _rows([labels, reference], n_clusters)
+    codes, n_own = _own_codes([own])
+    used = np.unique(kept[kept >= 0])
+    names = _with_new(used, min(n_clusters, len(used) + n_own))
+    n_names, wide = len(names), np.min_scalar_type(len(names))
+    codes = np.where(codes == n_own, n_names, codes).astype(wide)
+    reference_codes = np.where(kept < 0, n_names, np.searchsorted(names, kept)).astype(wide)
+    matched: Labels = np.append(names, -1)[_matched(codes, reference_codes, n_names)[0]]
+    return matched
+
+
+def _with_new(used: npt.NDArray[Any], n_names: int) -> Labels:
+    """Return ascending names, those in use and the lowest others, `n_names` in all."""
+    new = np.setdiff1d(np.arange(n_names), used)[: n_names - len(used)]
+    return np.sort(np.append(used, new)).astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -206,9 +242,10 @@ def _by_vote(labellings: Labellings, n_clusters: int, threshold: float, seed: in
 
 def _by_weighted_vote(labellings: Labellings, n_clusters: int, threshold: float, seed: int) -> Agreement:
     aligned = align(labellings, n_clusters)
-    codes = _codes(list(aligned), n_clusters)
-    mode = _mode(codes, n_clusters, _weights(codes, n_clusters))
-    return _agreement(mode, aligned, codes != n_clusters, n_clusters, threshold)
+    n_names = _n_seen(aligned)
+    codes = _codes(list(aligned), n_names)
+    mode = _mode(codes, n_names, _weights(codes, n_names))
+    return _agreement(mode, aligned, codes != n_names, n_names, threshold)
 
 
 def _weights(codes: Codes, n_clusters: int) -> Counts:
@@ -223,13 +260,14 @@ def _weights(codes: Codes, n_clusters: int) -> Counts:
     return np.maximum(1, np.rint(means * _WEIGHT_UNITS)).astype(np.int64)
 
 
-def _adjusted_rand(table: Counts) -> float:
+def _adjusted_rand(table: Table) -> float:
     """Return the adjusted Rand index of a contingency table, in whole numbers but for the last division.
 
     0, and not 1, where it is 0 / 0: two members that both collapsed say nothing for each other.
     """
     total, together, rows, columns = (
-        int((sizes * (sizes - 1) // 2).sum()) for sizes in (table.sum(), table, table.sum(axis=1), table.sum(axis=0))
+        int((sizes * (sizes - 1) // 2).sum())
+        for sizes in (table.sum(), cells(table), table.sum(axis=1), table.sum(axis=0))
     )
     span = (rows + columns) * total - 2 * rows * columns
     return 2 * (together * total - rows * columns) / span if span else 0.0
@@ -255,7 +293,7 @@ def _pivot(codes: Codes, n_clusters: int) -> int:
         scaled = _scaled(row, n_clusters)
         for j in range(i):
             table = _table(scaled, codes[j], n_clusters)
-            agreement[[i, j]] += int(table[linear_sum_assignment(table, maximize=True)].sum())
+            agreement[[i, j]] += int(weight(table, one_to_one(table)))
     return min(np.flatnonzero(agreement == agreement.max()).tolist(), key=lambda member: _spelled(codes[member]))
 
 
@@ -269,7 +307,7 @@ def _matched(codes: Codes, reference: Codes, n_clusters: int) -> Codes:
     scaled = _scaled(reference, n_clusters)
     matched = np.empty_like(codes)
     for row, out in zip(codes, matched, strict=True):
-        theirs, ours = linear_sum_assignment(_table(scaled, row, n_clusters), maximize=True)
+        theirs, ours = one_to_one(_table(scaled, row, n_clusters))
         names = np.full(n_clusters + 1, n_clusters, dtype=codes.dtype)
         names[ours] = theirs
         np.take(names, row, out=out)
@@ -278,26 +316,46 @@ def _matched(codes: Codes, reference: Codes, n_clusters: int) -> Codes:
 
 def _mode(codes: Codes, n_clusters: int, weights: Counts | None = None) -> _Mode:
     """Return the vote of (M, N) codes; ties as in `vote`. Weights (M,) choose the label, votes stay a count."""
-    n_points = codes.shape[1]
-    given = sum((np.bincount(row, minlength=n_clusters + 1) for row in codes), np.zeros(n_clusters + 1, dtype=np.int64))
-    rarest_first = np.argsort(given[:n_clusters], kind="stable")
-    column = np.append(np.argsort(rarest_first, kind="stable"), n_clusters)
-    winner, votes = np.empty(n_points, dtype=codes.dtype), np.empty(n_points, dtype=np.int64)
-    for block in _blocks(n_points, n_clusters + 1):
-        table = _votes(column[codes[:, block]], n_clusters, weights)  # (points, K)
-        winner[block] = rarest_first[table.argmax(axis=1)]
-        votes[block] = (codes[:, block] == winner[block]).sum(axis=0)
-    winner[votes == 0] = n_clusters
-    return _Mode(winner, votes)
+    names, own = _compact(codes, n_clusters)
+    none = len(names) - 1
+    given = sum((np.bincount(row, minlength=none + 1) for row in own), np.zeros(none + 1, dtype=np.int64))
+    rarest_first = np.append(np.argsort(given[:none], kind="stable"), none)
+    ranks = np.argsort(rarest_first).astype(codes.dtype)[own]  # (M, N)
+    winner = names[rarest_first][_heaviest(ranks, none, weights)].astype(codes.dtype)
+    return _Mode(winner, ((codes == winner) & (codes != n_clusters)).sum(axis=0))
 
 
-def _votes(columns: npt.NDArray[np.intp], n_clusters: int, weights: Counts | None) -> npt.NDArray[Any]:
-    """Count (M, N) columns, n_clusters = no vote, into an (N, K) table."""
-    n_points = columns.shape[1]
-    cells = columns + (n_clusters + 1) * np.arange(n_points)
-    each = None if weights is None else np.repeat(weights, n_points)
-    counts = np.bincount(cells.ravel(), each, minlength=n_points * (n_clusters + 1))
-    return counts.reshape(n_points, n_clusters + 1)[:, :n_clusters]
+def _compact(codes: Codes, n_clusters: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """Return names in ascending order, n_clusters last, and (M, N) places of the codes among them.
+
+    The names are those in use where n_clusters is greater than the number of codes, else all.
+    """
+    if n_clusters <= codes.size:
+        return np.arange(n_clusters + 1), codes
+    names = np.unique(np.append(codes, n_clusters))
+    return names, np.searchsorted(names, codes)
+
+
+def _heaviest(ranks: npt.NDArray[Any], none: int, weights: Counts | None) -> npt.NDArray[Any]:
+    """Return each point's rank of the greatest total weight (N,), the lowest on a tie; `none` where it has no other.
+
+    The ranks (M, N) of a point are sorted and equal ones added up in a row, so the number of names costs nothing.
+    """
+    if weights is None:
+        ranks, added = np.sort(ranks, axis=0), np.ones((len(ranks), 1), dtype=np.int64)
+    else:
+        order = np.argsort(ranks, axis=0, kind="stable")
+        ranks, added = np.take_along_axis(ranks, order, axis=0), weights[order]
+    last = np.full(ranks.shape[1], none, dtype=ranks.dtype)
+    winner, best, total = last.copy(), np.zeros(last.shape, dtype=np.int64), np.zeros(last.shape, dtype=np.int64)
+    for rank, more in zip(ranks, added, strict=True):
+        total *= rank == last
+        total += more
+        better = (total > best) & (rank != none)
+        np.copyto(winner, rank, where=better)
+        np.copyto(best, total, where=better)
+        last = rank
+    return winner
 
 
 def _blocks(n_points: int, n_columns: int) -> Iterator[slice]:
@@ -310,8 +368,12 @@ def _scaled(codes: Codes, n_clusters: int) -> npt.NDArray[np.intp]:
     return codes.astype(np.intp) * (n_clusters + 1)
 
 
-def _table(scaled: npt.NDArray[np.intp], codes: Codes, n_clusters: int) -> Counts:
-    """Return the (K, K) contingency table, points without a label left out."""
+def _table(scaled: npt.NDArray[np.intp], codes: Codes, n_clusters: int) -> Table:
+    """Return the (K, K) contingency table, points without a label left out; sparse where it is large."""
+    if (n_clusters + 1) ** 2 > DENSE_CELLS:
+        rows = scaled // (n_clusters + 1)
+        both = (rows != n_clusters) & (codes != n_clusters)
+        return tabled(rows[both], codes[both], (n_clusters, n_clusters))
     counts = np.bincount(scaled + codes, minlength=(n_clusters + 1) ** 2)
     return counts.reshape(n_clusters + 1, n_clusters + 1)[:n_clusters, :n_clusters]
 
@@ -354,10 +416,11 @@ def _by_partition(
     labellings: Labellings, n_clusters: int, threshold: float, seed: int, partition: Partition
 ) -> Agreement:
     """Merge the points with equal tuples of labels, part the tuples and match the members' clusters to the parts."""
-    codes, n_names = _own_codes(labellings)
+    codes, n_names = _own_codes(_rows(labellings))
     labelled = codes != n_names
     order = sorted(np.flatnonzero(labelled.any(axis=1)).tolist(), key=lambda member: _spelled(codes[member]))
     tuples = _tuples(codes[order], n_names)
+    n_clusters = min(n_clusters, len(tuples.counts))  # no more parts than tuples
     parts = _parts(tuples, n_names, n_clusters, seed, partition)
     joined = _joined(tuples, parts, n_names, n_clusters)
     votes = ((joined == parts) & (parts != n_clusters)).sum(axis=0)
@@ -366,11 +429,31 @@ def _by_partition(
     return _agreement(_Mode(parts[tuples.index], votes[tuples.index]), aligned, labelled, n_clusters, threshold)
 
 
-def _own_codes(labellings: Labellings) -> tuple[Codes, int]:
-    """Return codes whose names mean nothing, in the order in which the points meet them, and the most names any has."""
-    rows = [np.unique(row, return_inverse=True)[1] - int(row.min() < 0) for row in _rows(labellings)]
-    n_names = max(int(row.max()) + 1 for row in rows)
-    return _in_order_met(_coded(rows, n_names), n_names), n_names
+def _own_codes(rows: Sequence[npt.NDArray[Any]], n_clusters: int | None = None) -> tuple[Codes, int]:
+    """Return each member's labels by names that mean nothing, in the order in which the points meet them.
+
+    Args:
+        rows: M checked labellings (N,).
+        n_clusters: how many names are allowed; None = as many as a member uses.
+
+    Returns:
+        (M, N) codes and the number of names: as many as any member uses, and as many again where n_clusters allows it,
+        so that clusters of different members need not have the same.
+    """
+    rows = [_renumbered(row) for row in rows]
+    greatest = max(int(row.max()) for row in rows) + 1
+    codes = _in_order_met(_coded(rows, greatest), greatest)
+    labelled = codes != greatest
+    n_used = int(codes[labelled].max()) + 1 if labelled.any() else 0
+    n_names = n_used if n_clusters is None else min(n_clusters, 2 * n_used)
+    return np.where(labelled, codes, n_names).astype(np.min_scalar_type(n_names)), n_names
+
+
+def _renumbered(row: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return labels (N,) of which the greatest is not far above the number of points; -1 stays."""
+    if row.max() < max(row.size, _NAMES):
+        return row
+    return np.unique(row, return_inverse=True)[1] - int(row.min() < 0)
 
 
 def _tuples(codes: Codes, n_names: int) -> _Tuples:
@@ -403,13 +486,13 @@ def _parts(tuples: _Tuples, n_names: int, n_clusters: int, seed: int, partition:
 def _joined(tuples: _Tuples, parts: Codes, n_names: int, n_clusters: int) -> Codes:
     """Give each member's clusters (M, U) the names of the parts: one to one first, the rest by most of their points."""
     joined = np.empty(tuples.codes.shape, dtype=parts.dtype)
-    scaled = parts.astype(np.intp) * (n_names + 1)
     for row, out in zip(tuples.codes, joined, strict=True):
-        cells = np.bincount(scaled + row, tuples.counts, minlength=(n_clusters + 1) * (n_names + 1))
-        table = cells.reshape(n_clusters + 1, n_names + 1)[:n_clusters, :n_names]
-        names = np.append(table.argmax(axis=0), n_clusters).astype(parts.dtype)
-        own = int(table.any(axis=0).sum())  # its names are 0 .. own - 1
-        theirs, ours = linear_sum_assignment(table[:, :own], maximize=True)
+        both = (row != n_names) & (parts != n_clusters)
+        n_own = int(row[both].max()) + 1  # its names are 0 .. n_own - 1
+        table = tabled(parts[both], row[both], (n_clusters, n_own), tuples.counts[both])
+        names = np.full(n_names + 1, n_clusters, dtype=parts.dtype)
+        names[:n_own] = np.asarray(table.argmax(axis=0)).ravel()
+        theirs, ours = one_to_one(table)
         names[ours] = theirs
         np.take(names, row, out=out)
     return joined
@@ -535,6 +618,7 @@ def _k_means(rows: Floats, weights: Floats, n_clusters: int, seed: int) -> npt.N
         return KMeans(n_clusters, init=start.cluster_centers_, n_init=1).fit_predict(rows, sample_weight=weights)
 
 
+_ANY_NAMES = ("co-association", "bipartite")  # methods of which each member may have names and clusters of its own
 _METHODS: Mapping[str, Callable[[Labellings, int, float, int], Agreement]] = {
     "vote": _by_vote,
     "weighted-vote": _by_weighted_vote,
@@ -557,9 +641,10 @@ def _labels(codes: Codes, n_clusters: int) -> npt.NDArray[np.int64]:
     return labels
 
 
-def _members_by_points(aligned: npt.ArrayLike) -> npt.NDArray[Any]:
+def _members_by_points(aligned: Any) -> npt.NDArray[Any]:
+    columns = _columns(aligned)
     try:
-        labels = np.asarray(aligned)
+        labels = np.asarray(aligned if columns is None else [np.asarray(column) for _, column in columns])
     except ValueError as error:
         raise DataError(f"aligned is no (members, points) array: {error} Give what `align` returns.") from error
     if labels.ndim != 2:
@@ -575,15 +660,7 @@ def _n_seen(labels: npt.NDArray[Any]) -> int:
 def _codes(labellings: Labellings, n_clusters: int) -> Codes:
     """Check labellings and return them as (M, N) codes of the smallest type."""
     _check_parameters(n_clusters)
-    rows = _rows(labellings)
-    for index, row in enumerate(rows):
-        if row.max() >= n_clusters:
-            raise DataError(
-                f"labelling {index} has labels from {row.min()} to {row.max()}; they must lie in -1 .. "
-                f"{n_clusters - 1} for n_clusters = {n_clusters}, -1 meaning no label: renumber them or raise "
-                "n_clusters."
-            )
-    return _coded(rows, n_clusters)
+    return _coded(_rows(labellings, n_clusters), n_clusters)
 
 
 def _coded(rows: Sequence[npt.NDArray[Any]], n_clusters: int) -> Codes:
@@ -594,35 +671,119 @@ def _coded(rows: Sequence[npt.NDArray[Any]], n_clusters: int) -> Codes:
     return codes
 
 
-def _rows(labellings: Labellings) -> list[npt.NDArray[Any]]:
-    """Check all that labellings must be whatever the number of clusters."""
+def _rows(labellings: Any, n_clusters: int | None = None) -> list[npt.NDArray[Any]]:
+    """Check labellings and return them one by one.
+
+    Args:
+        labellings: see `consensus`.
+        n_clusters: above all labels, which are integers; None = members may have any names, text among them.
+    """
+    columns = _columns(labellings)
+    if columns is None:
+        columns = _listed(labellings)
+    _check_way_round(labellings, columns)
+    rows = [_integers(title, column, n_clusters is None) for title, column in columns]
+    if not rows:
+        raise DataError("there are no labellings; give at least one, an array of one label a point.")
+    for (title, _), row in zip(columns, rows, strict=True):
+        _check(title, row, columns[0][0], rows[0].size)
+        if n_clusters is not None and row.max() >= n_clusters:
+            raise DataError(_out_of_range(title, row, n_clusters))
+    return rows
+
+
+def _columns(labellings: Any) -> list[tuple[str, Any]] | None:
+    """Return title and content of the columns of a data frame or mapping; None where it is neither."""
+    if hasattr(labellings, "to_pandas"):  # polars, pyarrow
+        labellings = labellings.to_pandas()
+    if isinstance(labellings, Mapping):
+        return [(f"labelling {name!r}", labels) for name, labels in labellings.items()]
+    if hasattr(labellings, "iloc") and labellings.ndim == 2:
+        return [(f"column {name!r}", labellings.iloc[:, at]) for at, name in enumerate(labellings.columns)]
+    return None
+
+
+def _listed(labellings: Any) -> list[tuple[str, Any]]:
     try:
-        rows = [np.asarray(labels) for labels in labellings]
+        return [(f"labelling {index}", np.asarray(labels)) for index, labels in enumerate(labellings)]
     except TypeError as error:
         raise DataError(
             f"labellings is {labellings!r}; give a list of labellings, each an array of one label a point."
         ) from error
-    if not rows:
-        raise DataError("there are no labellings; give at least one, an array of one label a point.")
-    for index, row in enumerate(rows):
-        _check(row, index, rows[0].size)
-    return rows
 
 
-def _check(row: npt.NDArray[Any], index: int, n_points: int) -> None:
+def _check_way_round(labellings: Any, columns: Sequence[tuple[str, Any]]) -> None:
+    """Check that an array or data frame, whose axes may be confused, does not have far more members than points."""
+    shape = getattr(labellings, "shape", ())
+    if len(shape) != 2 or not columns:
+        return
+    n_members, n_points = len(columns), np.size(columns[0][1])
+    if n_members > max(n_points, _FEW_MEMBERS):
+        lines = "rows" if shape == (n_members, n_points) else "columns"
+        raise DataError(
+            f"labellings of shape {tuple(shape)} would be {n_members:,} members with {n_points:,} "
+            f"point{'' if n_points == 1 else 's'} each, as its {lines} are the members: transpose it, as in "
+            "labellings.T. If there are more members than points, give a list of them: "
+            + ("list(labellings)." if lines == "rows" else "[labellings[name] for name in labellings].")
+        )
+
+
+def _integers(title: str, column: Any, any_names: bool) -> npt.NDArray[Any]:
+    """Return labels as integers where they are, or where any names will do; a missing value is no label."""
+    row = np.asarray(column)
+    if row.ndim != 1 or row.size == 0 or row.dtype.kind not in "OUST":
+        return row
+    import pandas as pd
+
+    numbers, names = pd.factorize(row.astype(object))  # -1 = missing
+    if all(isinstance(name, int | np.integer) and not isinstance(name, bool) for name in names):
+        return np.append(np.asarray(names, dtype=np.int64), -1)[numbers]  # a column of integers with missing values
+    if not all(isinstance(name, str) for name in names):
+        raise DataError(
+            f"{title} holds {', '.join(sorted({type(name).__name__ for name in names}))}; labels must be integers, or "
+            f"text for {_in_words(_ANY_NAMES)}."
+        )
+    if not any_names:
+        raise DataError(
+            f"{title} holds text, as in {names[0]!r}; the votes take integers in 0 .. n_clusters - 1. Take "
+            f"{_in_words(_ANY_NAMES)}, which take any names, or leave it out."
+        )
+    if "-1" in names:
+        raise DataError(f"{title} holds numbers as text; convert it with astype(int), so that -1 means no label.")
+    return numbers
+
+
+def _in_words(methods: Sequence[str]) -> str:
+    return " or ".join(f'method="{method}"' for method in methods)
+
+
+def _out_of_range(title: str, row: npt.NDArray[Any], n_clusters: int) -> str:
+    return (
+        f"{title} has labels from {row.min()} to {row.max()}; they must lie in -1 .. {n_clusters - 1} for n_clusters = "
+        f"{n_clusters}, -1 meaning no label: renumber them or raise n_clusters. Members with numbers of clusters of "
+        f"their own can be combined by consensus(labellings, {n_clusters}, method=...) with {_in_words(_ANY_NAMES)}."
+    )
+
+
+def _check(title: str, row: npt.NDArray[Any], first: str, n_points: int) -> None:
+    if row.ndim == 0:
+        raise DataError(f"{title} is {row}; give a list of labellings, each an array of one label a point.")
     if row.ndim != 1 or row.size == 0:
-        raise DataError(f"labelling {index} has shape {row.shape}; it must be (points,), with at least one point.")
+        raise DataError(f"{title} has shape {row.shape}; it must be (points,), with at least one point.")
     if row.size != n_points:
         raise DataError(
-            f"labelling {index} has {row.size} points and labelling 0 has {n_points}; all must label the same points, "
-            "with -1 where there is no label."
+            f"{title} has {row.size} points and {first} has {n_points}; all must label the same points, with -1 where "
+            "there is no label."
         )
     if row.dtype.kind not in "iu":
-        raise DataError(f"labelling {index} is of {row.dtype}; labels must be integers: convert them with astype(int).")
+        raise DataError(
+            f"{title} is of {row.dtype}; labels must be integers: fill in -1 where there is no label, and convert them "
+            "with astype(int)."
+        )
     if row.min() < -1:
         raise DataError(
-            f"labelling {index} has labels from {row.min()} to {row.max()}; they must be at least -1, which means no "
-            "label: renumber them."
+            f"{title} has labels from {row.min()} to {row.max()}; they must be at least -1, which means no label: "
+            "renumber them."
         )
 
 

@@ -6,27 +6,30 @@ cluster, so that every figure is finite and a labelling without any label scores
 
 **Points without a known class** (-1 in y) are left out.
 
-**Clusters and classes** are matched by the Hungarian method; there may be more of either.
+**Clusters and classes** are matched by the Hungarian method; there may be more of either. Names may be any integers:
+time and memory grow with the pairs of cluster and class that occur, not with the product of their numbers.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import linear_sum_assignment
+from scipy import sparse
 from scipy.special import rel_entr
 
 from distclust import seeding
 from distclust.contracts import Array, Labels
 from distclust.errors import DataError, ParameterError
+from distclust.matching import Table, cells, one_to_one, tabled, weight
 
 Counts = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 _TEST_SHARE = 0.33  # of the points a probe is scored on, as in the authors' program
+_MOST_CELLS = 1 << 27  # of a contingency table that is returned: 1 GB
 _ROW_SUM_TOLERANCE = 1e-3  # half precision rounds a row's sum by this much
 
 
@@ -44,12 +47,20 @@ def contingency(a: npt.ArrayLike, b: npt.ArrayLike) -> Counts:
         (max(a) + 1, max(b) + 1) counts.
 
     Raises:
-        DataError: empty, of different lengths, not integers or below -1.
+        DataError: empty, of different lengths, not integers or below -1; or names so great that the table would have
+            more than 134 million cells.
     """
     rows, columns = _labels("a", a), _labels("b", b)
     _same_length("a", rows, "b", columns)
     both = (rows >= 0) & (columns >= 0)
-    return _table(_Codes(rows[both], int(rows.max()) + 1), _Codes(columns[both], int(columns.max()) + 1))
+    n_rows, n_columns = int(rows.max()) + 1, int(columns.max()) + 1
+    if n_rows * n_columns > _MOST_CELLS:
+        raise DataError(
+            f"a goes up to {n_rows - 1:,} and b to {n_columns - 1:,}, too many for a table: renumber them, as in "
+            "np.unique(a, return_inverse=True)[1]."
+        )
+    table = tabled(rows[both], columns[both], (n_rows, n_columns))
+    return np.asarray(table.toarray() if sparse.issparse(table) else table)
 
 
 def accuracy(labels: npt.ArrayLike, y: npt.ArrayLike) -> float:
@@ -70,7 +81,7 @@ def accuracy(labels: npt.ArrayLike, y: npt.ArrayLike) -> float:
     """
     table = _against_classes(labels, y)
     named = table[:-1]
-    return float(named[linear_sum_assignment(named, maximize=True)].sum() / table.sum())
+    return float(weight(named, one_to_one(named)) / table.sum())
 
 
 def normalised_mutual_information(labels: npt.ArrayLike, y: npt.ArrayLike) -> float:
@@ -85,7 +96,7 @@ def normalised_mutual_information(labels: npt.ArrayLike, y: npt.ArrayLike) -> fl
         SPC, section 5: 2 I / (H + H).
     """
     table = _against_classes(labels, y)
-    joint, rows, columns = _entropy(table), _entropy(table.sum(axis=1)), _entropy(table.sum(axis=0))
+    joint, rows, columns = _entropy(cells(table)), _entropy(table.sum(axis=1)), _entropy(table.sum(axis=0))
     if rows + columns == 0:
         return 1.0
     return float(np.clip(2 * (rows + columns - joint) / (rows + columns), 0, 1))
@@ -175,7 +186,9 @@ def correct(labels: npt.ArrayLike, y: npt.ArrayLike) -> npt.NDArray[np.bool_]:
     clusters, classes = _consecutive(clusters), _consecutive(classes)
     matching = np.full(clusters.max() + 2, -1)  # its last is for points without a label
     if clusters.max() >= 0:
-        rows, columns = linear_sum_assignment(contingency(clusters, classes), maximize=True)
+        known = (clusters >= 0) & (classes >= 0)
+        shape = (int(clusters.max()) + 1, int(classes.max()) + 1)
+        rows, columns = one_to_one(tabled(clusters[known], classes[known], shape))
         matching[rows] = columns
     return (clusters >= 0) & (classes >= 0) & (matching[clusters] == classes)
 
@@ -540,7 +553,7 @@ class _Split:
     y_test: Labels
 
 
-def _against_classes(labels: npt.ArrayLike, y: npt.ArrayLike) -> Counts:
+def _against_classes(labels: npt.ArrayLike, y: npt.ArrayLike) -> Table:
     """Count (clusters + 1, classes) the points of known class; the last row holds those without a label."""
     clusters = _labels("labels", labels)
     classes = _known(_same_length("labels", clusters, "y", _labels("y", y)))
@@ -548,7 +561,7 @@ def _against_classes(labels: npt.ArrayLike, y: npt.ArrayLike) -> Counts:
     codes = _own_cluster(clusters)
     classes = _consecutive(classes)[known]
     table = _table(_Codes(codes.values[known], codes.count), _Codes(classes, int(classes.max()) + 1))
-    return table[:, table.any(axis=0)]
+    return table[:, table.sum(axis=0) > 0]
 
 
 def _own_cluster(labels: Labels) -> _Codes:
@@ -566,9 +579,8 @@ def _consecutive(labels: Labels) -> Labels:
     return codes.astype(np.int64) - int(names[0] < 0)
 
 
-def _table(rows: _Codes, columns: _Codes) -> Counts:
-    cells = rows.values * columns.count + columns.values
-    return np.bincount(cells, minlength=rows.count * columns.count).reshape(rows.count, columns.count)
+def _table(rows: _Codes, columns: _Codes) -> Table:
+    return tabled(rows.values, columns.values, (rows.count, columns.count))
 
 
 def _entropy(sizes: Counts | Floats) -> float:
@@ -585,30 +597,40 @@ def _dispersion(sizes: Counts | Floats) -> float:
     return float(sizes.var() / sizes.mean())
 
 
-def _adjusted_rand(table: Counts) -> float:
+def _adjusted_rand(table: Table) -> float:
     # Ordered pairs of points that lie together; integers of any size, so nothing is rounded before the division.
-    n_points = int(table.sum())
-    both, rows, columns = (int((sizes**2).sum()) - n_points for sizes in (table, table.sum(axis=1), table.sum(axis=0)))
+    n_points, of_all = int(table.sum()), (cells(table), table.sum(axis=1), table.sum(axis=0))
+    both, rows, columns = (int((sizes**2).sum()) - n_points for sizes in of_all)
     if both == rows == columns:
         return 1.0
     pairs = n_points * (n_points - 1)
     return 2 * (both * pairs - rows * columns) / ((rows + columns) * pairs - 2 * rows * columns)
 
 
-def _pair_stability(table: Counts) -> float:
-    return 0.0 if np.count_nonzero(table) == 1 else _adjusted_rand(table)
+def _pair_stability(table: Table) -> float:
+    return 0.0 if np.count_nonzero(cells(table)) == 1 else _adjusted_rand(table)
 
 
-def _kl_from_classes(table: Counts | Floats) -> float:
+def _kl_from_classes(table: Table) -> float:
     """Return KL(rows' masses, by class || columns' masses) of a (clusters, classes) table, in nats."""
     # In sorted order and without empty ones the matching, ties included, does not depend on the clusters' names.
-    table = table[np.lexsort(table.T[::-1])]
-    table = table[table.any(axis=1)]
-    class_of = table.argmax(axis=1)
-    clusters, classes = linear_sum_assignment(table, maximize=True)
+    table = table[_sorted(table)]
+    table = table[table.sum(axis=1) > 0]
+    class_of = np.asarray(table.argmax(axis=1)).ravel()
+    clusters, classes = one_to_one(table)
     class_of[clusters] = classes
     model = np.bincount(class_of, weights=table.sum(axis=1), minlength=table.shape[1])
     return max(0.0, float(rel_entr(model / table.sum(), table.sum(axis=0) / table.sum()).sum()))
+
+
+def _sorted(table: Table) -> npt.NDArray[np.intp]:
+    """Return the order of a table's rows by what they hold."""
+    if not sparse.issparse(table):
+        return np.lexsort(table.T[::-1])
+    table.sort_indices()
+    parts = [slice(*ends) for ends in pairwise(table.indptr.tolist())]
+    held = [(table.indices[part].tolist(), table.data[part].tolist()) for part in parts]
+    return np.array(sorted(range(len(held)), key=held.__getitem__), dtype=np.intp)
 
 
 def _hard_sizes(probabilities: npt.ArrayLike) -> Counts:

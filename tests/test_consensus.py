@@ -1,4 +1,5 @@
 import time
+import tracemalloc
 from collections import Counter
 from itertools import permutations
 
@@ -7,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from distclust import matching
 from distclust.consensus import _in_order_met, _matched, _mode, _pivot, _spelled, align, rename, vote
 from distclust.errors import DataError, ParameterError
 
@@ -243,17 +245,13 @@ def test_vote_against_a_slow_twin(ensemble, threshold):
     np.testing.assert_array_equal(agreement.aligned, aligned)
 
 
-@given(ensembles(least=0))
-@settings(max_examples=30)
-def test_vote_in_blocks_is_the_vote_at_once(ensemble):
-    import distclust.consensus as consensus
-
-    aligned, _ = ensemble
-    whole = vote(aligned)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(consensus, "_BLOCK_CELLS", 1)
-        np.testing.assert_array_equal(vote(aligned).labels, whole.labels)
-        np.testing.assert_array_equal(vote(aligned).share, whole.share)
+@given(ensembles(), st.integers(1, 10**9))
+def test_clusters_that_nobody_uses_make_no_difference_to_a_vote(ensemble, more):
+    aligned, n_clusters = ensemble
+    here, there = vote(aligned, 0.6, n_clusters), vote(aligned, 0.6, n_clusters + more)
+    np.testing.assert_array_equal(here.labels, there.labels)
+    np.testing.assert_array_equal(here.share, there.share)
+    np.testing.assert_array_equal(here.agreed, there.agreed)
 
 
 @pytest.mark.parametrize(
@@ -296,6 +294,82 @@ def test_rename_is_the_best_of_all_renamings(ensemble):
     new = rename(labels, reference, n_clusters)
     assert partition(new) == partition(labels)
     assert ((new == reference) & (labels >= 0)).sum() == most_agreeing(labels, reference, n_clusters)
+
+
+@given(ensembles(), st.integers(1, 10**9))
+def test_rename_keeps_the_reference_s_names_however_many_there_may_be(ensemble, more):
+    labellings, n_clusters = ensemble
+    labels, reference = labellings[0], np.where(labellings[-1] < 0, -1, labellings[-1] + more)
+    new = rename(labels, reference, n_clusters + more)
+    assert partition(new) == partition(labels)
+    assert new.max() < n_clusters + more
+    kept = np.where(new < more, -1, new - more)
+    assert ((kept == labellings[-1]) & (kept >= 0)).sum() == most_agreeing(labels, labellings[-1], n_clusters)
+
+
+# many names
+
+
+@pytest.fixture
+def sparse_tables(monkeypatch):
+    monkeypatch.setattr(matching, "DENSE_CELLS", 0)
+    monkeypatch.setattr("distclust.consensus.DENSE_CELLS", 0)
+
+
+@pytest.mark.usefixtures("sparse_tables")
+@pytest.mark.parametrize(
+    "check",
+    [
+        test_align_renames_each_member_one_to_one,
+        test_every_member_is_matched_to_the_vote_as_well_as_can_be,
+        test_pivot_agrees_most_with_all_others,
+        test_votes_do_not_fall_from_the_pivot_to_the_end,
+        test_names_and_order_of_the_members_make_no_difference,
+        test_rename_is_the_best_of_all_renamings,
+    ],
+)
+def test_what_holds_of_small_tables_holds_of_large_ones(check):
+    settings(max_examples=25, deadline=None)(check)()
+
+
+@given(ensembles(), st.integers(20, 10**9))
+def test_names_that_nobody_uses_make_no_difference_to_the_agreement(ensemble, more):
+    labellings, n_clusters = ensemble
+    aligned = align(labellings, n_clusters + more)
+    assert [partition(row) for row in aligned] == [partition(row) for row in labellings]
+    np.testing.assert_array_equal(aligned, align(labellings, n_clusters + 20))
+
+
+def peak(function):
+    """The most bytes that a call holds."""
+    tracemalloc.start()
+    try:
+        function()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_names_cost_what_is_used_of_them():
+    few = np.random.default_rng(0).integers(20_000, size=(4, 6))
+    far = few * 10**12
+    for call in (
+        lambda: align(few, 20_000),
+        lambda: align(far, 10**17),
+        lambda: vote(few, 1.0, 20_000),
+        lambda: vote(far, 1.0, 10**17),
+        lambda: rename(far[0], far[1], 10**17),
+    ):
+        assert peak(call) < 1e6
+
+
+def test_many_names_that_are_used_cost_what_is_used():
+    """A table of all pairs of names would take 3.2 GB."""
+    truth = np.arange(20_000)
+    members = [np.random.default_rng(seed).permutation(20_000) for seed in range(2)]
+    found = []
+    assert peak(lambda: found.append(vote(align([truth, *members], 20_000)))) < 50e6
+    assert found[0].share.min() == 1
 
 
 # bad input

@@ -2,6 +2,8 @@ from fractions import Fraction
 from itertools import combinations
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -9,11 +11,12 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
-from test_consensus import ensembles, partition, planted, renamed, said
+from test_consensus import ensembles, partition, peak, planted, renamed, said
 
 import distclust.consensus as module
+from distclust import CombinationAssignment, matching
 from distclust.consensus import align, consensus, rename, vote
-from distclust.contracts import Agreement
+from distclust.contracts import Agreement, MemberOutput
 from distclust.errors import DataError, ParameterError, UnknownNameError
 
 METHODS = ["vote", "weighted-vote", "co-association", "bipartite"]
@@ -46,7 +49,7 @@ def merged_and_split(truth, noise, seed):
 
 def tuples_of(labellings):
     """Codes (M, U), counts (U,) and the number of names, as the two methods get them."""
-    codes, n_names = module._own_codes(labellings)
+    codes, n_names = module._own_codes(list(labellings))
     tuples = module._tuples(codes, n_names)
     return tuples.codes, tuples.counts, n_names
 
@@ -328,7 +331,7 @@ def test_every_merge_joins_two_of_the_nearest_clusters(ensemble, seed):
     labellings = labellings[:, (labellings >= 0).any(axis=0)]
     if labellings.size == 0:
         return
-    codes, n_names = module._own_codes(labellings)
+    codes, n_names = module._own_codes(list(labellings))
     tuples, distances = module._tuples(codes, n_names), slow_distances(labellings)
     clusters = {row: np.flatnonzero(tuples.index == row) for row in range(len(tuples.counts))}
     sums = module._distance_sums(tuples.codes, tuples.counts, n_names)
@@ -399,7 +402,7 @@ def test_embedding_is_that_of_the_whole_graph(hole):
         labellings = holed(planted(6, 80, 4, 0.3, seed)[0], hole, seed)
         labellings = labellings[:, (labellings >= 0).any(axis=0)]
         theirs, gap, n_own = slow_embedding(labellings, 4)
-        codes, n_names = module._own_codes(labellings)
+        codes, n_names = module._own_codes(list(labellings))
         tuples = module._tuples(codes, n_names)
         ours = module._embedded(module._incidence(tuples.codes, n_names), tuples.counts, 4)[n_own:][tuples.index]
         if gap > 0.01:
@@ -563,3 +566,131 @@ def test_fast_where_members_mostly_agree(method):
     labellings = np.where(noisy, rng.integers(10, size=labellings.shape), labellings)
     found = consensus(labellings, 10, method=method)
     assert adjusted_rand_score(truth, found.labels) > 0.999
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_names_cost_what_is_used_of_them(method):
+    few = np.random.default_rng(0).integers(20_000, size=(4, 6))
+    found = []
+    assert peak(lambda: found.append(consensus(few, 20_000, method=method))) < 2e6
+    assert peak(lambda: found.append(consensus(few, 10**9, method=method))) < 2e6
+    small = [np.unique(row, return_inverse=True)[1] for row in few]
+    assert said(found[0]) == said(found[1]) == said(consensus(small, 12, method=method))
+
+
+@pytest.mark.parametrize("method", ANY_NAMES)
+def test_names_may_be_as_great_as_can_be(method):
+    labellings, _ = planted(5, 60, 3, 0.2)
+    names = np.array([2**62, 5, 10**15])
+    assert said(consensus(names[labellings], 3, method=method)) == said(consensus(labellings, 3, method=method))
+
+
+@given(free_ensembles())
+@settings(max_examples=30, deadline=None)
+def test_large_tables_join_clusters_as_small_ones_do(ensemble):
+    labellings, n_clusters = ensemble
+    here = consensus(labellings, n_clusters, method="co-association")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(matching, "DENSE_CELLS", 0)
+        there = consensus(labellings, n_clusters, method="co-association")
+    np.testing.assert_array_equal(here.labels, there.labels)
+    assert here.share.sum() == pytest.approx(there.share.sum())
+
+
+# data frames, and arrays the wrong way round
+
+
+def frames(labellings):
+    """The same members in all that has columns."""
+    names = [f"run {index}" for index in range(len(labellings))]
+    table = pd.DataFrame(dict(zip(names, labellings, strict=True)))
+    return [table, pa.Table.from_pandas(table), dict(zip(names, labellings, strict=True)), table.astype("Int64")]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_columns_of_a_data_frame_are_members(method):
+    labellings = holed(planted(4, 40, 3, 0.2)[0], 0.1, 0)
+    plain = consensus(labellings, 3, method=method)
+    for table in frames(labellings):
+        found = consensus(table, 3, method=method)
+        np.testing.assert_array_equal(found.labels, plain.labels)
+        np.testing.assert_array_equal(found.aligned, plain.aligned)
+    np.testing.assert_array_equal(align(frames(labellings)[0], 3), align(labellings, 3))
+    aligned = align(labellings, 3)
+    np.testing.assert_array_equal(vote(frames(aligned)[0]).labels, vote(aligned).labels)
+
+
+@pytest.mark.parametrize("method", ANY_NAMES)
+def test_names_may_be_text_with_holes(method):
+    labellings = holed(planted(4, 40, 3, 0.2)[0], 0.1, 0)
+    names = np.array(["north", "south", "east", None], dtype=object)
+    text = pd.DataFrame({f"run {index}": names[row] for index, row in enumerate(labellings)})
+    plain = consensus(labellings, 3, method=method)
+    for table in (text, text.astype("category"), text.astype("string"), [text[name].to_numpy() for name in text]):
+        assert said(consensus(table, 3, method=method)) == said(plain)
+    full = [np.array(["a", "b", "c"])[row] for row in planted(4, 40, 3, 0.2)[0]]
+    assert said(consensus(full, 3, method=method)) == said(consensus(planted(4, 40, 3, 0.2)[0], 3, method=method))
+
+
+@pytest.mark.parametrize(
+    ("column", "method", "parts"),
+    [
+        (["a", "b", "a"], "vote", ["column 'mine' holds text", '"co-association"', '"bipartite"']),
+        (["a", "b", "a"], "weighted-vote", ["column 'mine' holds text", '"co-association"']),
+        (["0", "-1", "0"], "bipartite", ["column 'mine'", "astype(int)"]),
+        ([0.0, 1.0, np.nan], "vote", ["column 'mine' is of float64", "fill in -1"]),
+        ([0.0, 1.0, np.nan], "bipartite", ["column 'mine' is of float64"]),
+        ([True, False, True], "vote", ["column 'mine' is of bool"]),
+        ([0, "a", 0], "bipartite", ["column 'mine' holds int, str"]),
+        (pd.date_range("2020", periods=3), "bipartite", ["column 'mine' is of datetime64"]),
+        ([0, 1, 5], "vote", ["column 'mine' has labels from 0 to 5", '"co-association"', '"bipartite"']),
+        ([0, -2, 1], "vote", ["column 'mine' has labels from -2"]),
+    ],
+)
+def test_a_column_that_cannot_be_used_is_named(column, method, parts):
+    with pytest.raises(DataError) as error:
+        consensus(pd.DataFrame({"first": [0, 1, 1], "mine": column}), 2, method=method)
+    for part in parts:
+        assert part in str(error.value)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("n_members", [1, 2, 9])
+def test_a_table_the_wrong_way_round_is_refused(method, n_members):
+    labellings, _ = planted(n_members, 60, 3, 0.2)
+    for table in (labellings.T, pd.DataFrame(labellings)):
+        with pytest.raises(DataError, match=r"shape .*labellings\.T.* give a list"):
+            consensus(table, 3, method=method)
+    with pytest.raises(DataError, match=r"labellings\.T"):
+        align(labellings.T, 3)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_list_is_never_the_wrong_way_round(method):
+    labellings, _ = planted(9, 4, 2, 0.2)
+    found = consensus(list(labellings), 2, method=method)
+    assert found.aligned.shape == (9, 4)
+    few = consensus(labellings[:5], 2, method=method)  # some rows of a few points are no table of points
+    assert few.aligned.shape == (5, 4)
+
+
+def test_an_ensemble_may_have_more_members_than_points():
+    outputs = [MemberOutput(np.array([0, 0, 1])) for _ in range(9)]
+    found = CombinationAssignment(n_clusters=2, n_members=9).agree(outputs)
+    assert found.aligned.shape == (9, 3)
+
+
+@pytest.mark.parametrize("method", METHODS[:2])
+def test_members_with_other_numbers_of_clusters_are_told_what_takes_them(method):
+    coarse, fine = np.repeat([0, 1], 6), np.repeat([0, 1, 2, 3], 3)
+    with pytest.raises(DataError) as error:
+        consensus([coarse, fine], 2, method=method)
+    for part in ("labelling 1", "-1 .. 1", 'method="co-association"', 'method="bipartite"'):
+        assert part in str(error.value)
+    for other in ANY_NAMES:
+        np.testing.assert_array_equal(consensus([coarse, fine], 2, method=other).labels, coarse)
+
+
+def test_a_single_labelling_is_no_list_of_labellings():
+    with pytest.raises(DataError, match="give a list of labellings"):
+        consensus(np.array([0, 1, 1, 0]), 2)

@@ -1,16 +1,17 @@
 import math
 import time
+import tracemalloc
 import warnings
 from itertools import combinations, permutations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import entropy
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
-from distclust import metrics
+from distclust import matching, metrics
 from distclust.errors import DataError, ParameterError
 
 TEN = np.repeat(np.arange(10), 7)  # 10 equal classes
@@ -168,6 +169,48 @@ def test_labels_far_apart():
     assert metrics.accuracy(labels, y) == 1
     assert metrics.adjusted_rand_index(labels, y) == 1
     assert metrics.effective_clusters(labels) == pytest.approx(math.exp(entropy([1, 2])))
+
+
+def of_both(labels, y):
+    """Every figure that compares two labelings."""
+    found = metrics.score(labels, y, int(max(labels.max(), 0)) + 1)
+    return [*found.values(), metrics.stability([labels, y]), *metrics.correct(labels, y)]
+
+
+@given(pairs())
+@settings(deadline=None)
+def test_large_tables_give_what_small_ones_do(pair):
+    labels, y = pair
+    shuffled = np.append(np.random.default_rng(0).permutation(5) + 7, -1)[labels]
+    here = of_both(labels, y)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(matching, "DENSE_CELLS", 0)
+        there, again = of_both(labels, y), of_both(shuffled, y)
+        np.testing.assert_array_equal(metrics.contingency(*pair), slow_contingency(*pair))
+    np.testing.assert_allclose(there[:3], here[:3])  # acc, nmi, ari; KL* may break a tie between matchings otherwise
+    np.testing.assert_allclose(there[4], here[4])
+    assert sum(there[5:]) == sum(here[5:])
+    np.testing.assert_allclose(again[:5], there[:5])  # names make no difference, ties included
+
+
+def test_many_clusters_and_classes_cost_what_is_used():
+    """A table of all pairs would take 3.2 GB."""
+    y = np.arange(20_000)
+    labels = np.random.default_rng(0).permutation(20_000)
+    tracemalloc.start()
+    found = metrics.score(labels, y, 20_000)
+    stability = metrics.stability([labels, y])
+    largest = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (found["acc"], found["nmi"], found["ari"], found["kl_star"]) == pytest.approx((1, 1, 1, 0))
+    assert stability == 1
+    assert metrics.correct(labels, y).all()
+    assert largest < 100e6
+
+
+def test_a_table_of_names_too_great_to_hold_is_refused():
+    with pytest.raises(DataError, match="renumber them"):
+        metrics.contingency([10**9, 0], [0, 10**9])
 
 
 # of probabilities

@@ -200,7 +200,7 @@ class EnsembleClusterer(ClusterMixin, ClassNamePrefixFeaturesOutMixin, Transform
 
     def agree(self, outputs: Sequence[MemberOutput], last: Round | None = None) -> Agreement:
         """Align the labellings of the members that have a say and take their vote."""
-        labellings = np.stack([o.labels if o.status == "voting" else np.full_like(o.labels, -1) for o in outputs])
+        labellings = [o.labels if o.status == "voting" else np.full_like(o.labels, -1) for o in outputs]
         return vote(align(labellings, self.n_clusters), self.agreement_threshold, self.n_clusters)
 
     def names(self, output: MemberOutput, aligned: Labels) -> Labels:

@@ -242,7 +242,7 @@ def consensus_of_draws(labellings: Sequence[Labelling], n_clusters: int) -> Cons
     for row, labelling in zip(whole, labellings, strict=True):
         row[labelling.rows] = labelling.labels
         holders[labelling.rows] += 1
-    aligned = align(whole, n_clusters)
+    aligned = align(list(whole), n_clusters)
     labels = vote(aligned, n_clusters=n_clusters).labels
     votes = ((aligned == labels) & (labels >= 0)).sum(axis=0)
     shared = holders >= 2
