@@ -197,7 +197,7 @@ class CombinationAssignment(EnsembleClusterer):
         x = check_x(X)
         method = self.checked(x)
         validate_data(self, X, skip_check_array=True, ensure_2d=False)
-        self.shape_, self.n_features_in_ = tuple(x.shape[1:]), int(x.shape[1])
+        self.shape_, self.n_features_in_, self.dtype_ = tuple(x.shape[1:]), int(x.shape[1]), str(x.dtype)
         device = chosen_device("auto")
         self.members_ = [method.member(self.shape_, index, device) for index in range(self.n_members)]
         self.names_ = np.tile(np.arange(self.n_clusters), (self.n_members, 1))
