@@ -54,7 +54,7 @@ def folder(tmp_path, monkeypatch):
 def test_commands_load_their_data(folder, line):
     words = shlex.split(line)
     assert words[:3] == ["python", "-m", "distclust.run"]
-    method, pairs = _method_and_pairs(_parser().parse_intermixed_args(words[3:]).words)
+    method, pairs = _method_and_pairs(_parser().parse_intermixed_args(words[3:]).words, words[3:])
     spec = read(None, pairs, method)
     data = spec.load()
     spec.estimator(data).checked(data.x)
