@@ -10,11 +10,12 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from distclust import spec
 from distclust.contracts import Array, Dataset
 from distclust.data import load
 from distclust.data.options import READING
 from distclust.data.tables import numbers, read_table
-from distclust.errors import DataError, InputError, ParameterError
+from distclust.errors import DataError, InputError, ParameterError, on_command_line
 
 IRIS = "5.1,3.5,setosa\n4.9,3.0,setosa\n6.3,3.3,virginica\n"
 
@@ -277,3 +278,36 @@ def test_permuting_rows_permutes_points(
     assert found[1].y is not None
     np.testing.assert_array_equal(found[0].y[list(order)], found[1].y)
     np.testing.assert_array_equal(found[0].x, x)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a;b\n1,5;2\n", "dataset.decimal=,"),
+        ("ä,b\n1,2\n".encode("cp1252"), "dataset.encoding=cp1252"),
+        ("a,b\n1,x\n2,y\n", "dataset.categories=one-hot"),
+        ("a,b\n1,1\n2,1\n*,1\n", "dataset.missing_values=*"),
+        ("a,b\n1,?\n2,3\n", "dataset.missing=drop"),
+        ("country,2019\nAT,1\nDE,3\n", "dataset.header=true"),
+    ],
+)
+def test_what_to_type_on_the_command_line(tmp_path: Path, text: str | bytes, words: str) -> None:
+    (tmp_path / "a.csv").write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(InputError) as caught:
+        load(tmp_path / "a.csv")
+    assert words in on_command_line(caught.value)
+    assert "dataset." not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["dataset.separator=;", "dataset.decimal=,"],
+        ["dataset.separator=semicolon", "dataset.decimal=,", "dataset.header=true"],
+        ["dataset.decimal=,", "dataset.missing_values=?,-999", "dataset.encoding=cp1252"],
+    ],
+)
+def test_options_as_they_are_typed(tmp_path: Path, words: list[str]) -> None:
+    (tmp_path / "a.csv").write_text("a;b\n1,5;2\n3,5;4\n")
+    data = spec.read(None, [f"dataset={tmp_path / 'a.csv'}", *words], "entropy").load()
+    assert data.x.tolist() == [[1.5, 2], [3.5, 4]]
