@@ -24,14 +24,26 @@ SMALL = {
 }
 
 
-@pytest.fixture
-def make(tmp_path):
+def maker(parent):
     def folder(name="sweep", **changes):
-        path = tmp_path / "small.yaml"
+        path = parent / "small.yaml"
         path.write_text(yaml.safe_dump({**SMALL, **changes}, sort_keys=False))
-        return SweepFolder.create(tmp_path / name, read_study(path))
+        return SweepFolder.create(parent / name, read_study(path))
 
     return folder
+
+
+@pytest.fixture
+def make(tmp_path):
+    return maker(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A sweep from its beginning to its end, its settings, and how its trials ended."""
+    folder, seen = maker(tmp_path_factory.mktemp("whole"))(), []
+    found = sweep(folder, lambda trial, outcome: seen.append((trial.name, outcome.status)))
+    return folder, found, seen
 
 
 def tables(folder):
@@ -41,9 +53,8 @@ def tables(folder):
     return found, rounds
 
 
-def test_a_sweep_and_its_folder(make):
-    folder, seen = make(), []
-    found = sweep(folder, lambda trial, outcome: seen.append((trial.name, outcome.status)))
+def test_a_sweep_and_its_folder(whole):
+    folder, found, seen = whole
     assert [status for _, status in seen] == ["finished"] * 4
     assert [setting.values["support"] for setting in found] == ["greedy", "none"]
     trials, rounds = tables(folder)
@@ -57,21 +68,18 @@ def test_a_sweep_and_its_folder(make):
         assert not any((folder.path / "trials" / name / "members").iterdir())  # checkpoints are not kept
 
 
-def test_the_labels_are_those_of_a_plain_run(make):
-    folder = make()
-    sweep(folder)
+def test_the_labels_are_those_of_a_plain_run(whole):
+    folder = whole[0]
     data = load("digits", n_samples=300)
     for one in folder.study.trials():
         model = CombinationAssignment(n_clusters=10, **one.spec.parameters).fit(data.x, pool=LocalPool())
         assert np.array_equal(folder.labels(one), model.labels_)
 
 
-def test_the_best_can_be_run_again(make):
+def test_the_best_can_be_run_again(whole, tmp_path):
     from distclust.run import main
 
-    folder = make()
-    sweep(folder)
-    out = folder.path.parent / "run"
+    folder, out = whole[0], tmp_path / "run"
     assert main(["--config", str(folder.path / "best.yaml"), "pool.kind=local", "--out", str(out)]) == 0
     chosen = yaml.safe_load((folder.path / "best.yaml").read_text())["support"]
     one = next(t for t in folder.study.trials() if t.values == {"support": chosen, "random_state": 0})
@@ -82,9 +90,7 @@ class Break(Exception):
     """Stands for a process that dies."""
 
 
-def test_a_sweep_that_broke_off_goes_on_and_runs_nothing_twice(make, monkeypatch):
-    whole = make("whole")
-    sweep(whole)
+def test_a_sweep_that_broke_off_goes_on_and_runs_nothing_twice(make, whole, monkeypatch):
     folder, store, count = make("broken"), Record.store, []
 
     def dies(record, *arguments):
@@ -99,22 +105,20 @@ def test_a_sweep_that_broke_off_goes_on_and_runs_nothing_twice(make, monkeypatch
     assert [outcome.status for _, outcome in folder.known()] == ["finished"]
     sweep(SweepFolder.open(folder.path))
     assert len(count) == 8  # four trials of two rounds, each once
-    for ours, theirs in zip(tables(folder), tables(whole), strict=True):
+    for ours, theirs in zip(tables(folder), tables(whole[0]), strict=True):
         pd.testing.assert_frame_equal(ours, theirs)
 
 
-def test_a_finished_sweep_loads_no_data_again(make, monkeypatch):
-    folder = make()
-    before = sweep(folder)
+def test_a_finished_sweep_loads_no_data_again(whole, monkeypatch):
+    folder, before, _ = whole
     monkeypatch.setattr(driver, "loaded", lambda trials: pytest.fail("loaded") if trials else ({}, {}))
     assert [s.means for s in sweep(SweepFolder.open(folder.path))] == [s.means for s in before]
 
 
-def test_true_labels_do_not_reach_training(make, monkeypatch):
+def test_true_labels_do_not_reach_training(make, whole, monkeypatch):
     from distclust.spec import Spec
 
-    plain, blind = make("plain"), make("blind")
-    sweep(plain)
+    plain, blind = whole[0], make("blind")
     read = Spec.load
 
     def scrambled(spec):
@@ -198,7 +202,7 @@ def test_an_outcome_that_cannot_be_read_is_named(make):
         sweep(folder)
 
 
-def test_a_sweep_resumed_after_its_last_round_was_stored(make, monkeypatch):
+def test_a_sweep_resumed_after_its_last_round_was_stored(make, whole, monkeypatch):
     """The process died between the last round and the outcome."""
     folder = make()
     monkeypatch.setattr(trial, "_finished", lambda *arguments: (_ for _ in ()).throw(KeyboardInterrupt))
@@ -206,9 +210,7 @@ def test_a_sweep_resumed_after_its_last_round_was_stored(make, monkeypatch):
         sweep(folder)
     monkeypatch.undo()
     sweep(SweepFolder.open(folder.path))
-    whole = make("whole")
-    sweep(whole)
-    for ours, theirs in zip(tables(folder), tables(whole), strict=True):
+    for ours, theirs in zip(tables(folder), tables(whole[0]), strict=True):
         pd.testing.assert_frame_equal(ours, theirs)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from distclust.errors import UnknownNameError
@@ -119,8 +120,13 @@ def published(paper: str) -> list[Published]:
     """
     if paper not in PAPERS:
         raise UnknownNameError("paper", paper, PAPERS)
+    return list(_numbers(paper))
+
+
+@cache
+def _numbers(paper: str) -> tuple[Published, ...]:
     with (Path(__file__).parent / f"{paper}.csv").open(encoding="utf-8", newline="") as file:
-        return [_number(row) for row in csv.DictReader(file)]
+        return tuple(_number(row) for row in csv.DictReader(file))
 
 
 def table_names() -> list[str]:
