@@ -73,7 +73,7 @@ FILES = {
     "an unknown flag": (["study.yaml", "--quiet"], "--help"),
     "an unknown size": (["study.yaml", "size=smok"], "Did you mean 'smoke'"),
     "an unknown objective": (["study.yaml", "study.objective=stabilty"], "Did you mean 'stability'"),
-    "an unknown option": (["study.yaml", "study.seeds=3"], "unknown study option 'seeds'"),
+    "an unknown option": (["study.yaml", "study.seeds=3"], "unknown study option 'study.seeds'"),
     "an unknown search": (["study.yaml", "study.search=optun"], "Did you mean 'optuna'"),
     "an unknown parameter": (["study.yaml", "sigmaa=3"], "Did you mean 'sigma'"),
     "an unknown pool option": (["study.yaml", "pool.cpu=3"], "unknown pool option 'pool.cpu'"),

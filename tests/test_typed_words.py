@@ -2,18 +2,22 @@
 
 import contextlib
 import json
+import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from distclust import command
+from distclust.data import load
 from distclust.data.catalogue import _BY_PATH, _ENTRIES, READINGS
 from distclust.errors import InputError, as_word
 from distclust.methods import METHODS, method_class, method_parameters
 from distclust.parameters import declared
+from distclust.run import main
 from distclust.spec import read, split_word
 from distclust.sweep import read_study
 
@@ -270,3 +274,60 @@ def test_pool_options_are_named_as_they_are_typed():
         read(words=["pool.workers_per_member=2", "pool.kind=local"])
     assert "pool." not in str(caught.value)
     assert "Use pool.kind=ray, or pool.workers_per_member=1." in caught.value.message.typed
+
+
+# files -> words that their reading or use refuses -> what can be typed; n_clusters is given where a run would begin
+BAD_DATA = {
+    "columns of text": ("text.csv", [], "dataset.exclude="),
+    "missing values": ("gaps.csv", [], "dataset.missing=drop"),
+    "nothing left": ("gaps.csv", ["dataset.exclude=a,b"], "dataset.columns="),
+    "empty columns": ("empty.csv", [], "dataset.exclude="),
+    "named twice": ("gaps.csv", ["dataset.columns=a", "dataset.label_column=a"], "dataset.columns"),
+    "names that repeat": ("gaps.csv", ["dataset.id_column=b"], "dataset.exclude=b"),
+    "broken pictures": ("photos", [], "dataset.broken=skip"),
+    "no pictures": ("recordings", [], "dataset.window="),
+    "too many": ("points.npy", ["dataset.n_samples=99"], "dataset.n_samples=99"),
+    "no split": ("points.npy", ["dataset.split=test"], "dataset.split=test"),
+    "another kind": ("points.npy", ["dataset.kind=images"], "dataset.kind=images"),
+    "no classes": ("points.npy", ["dataset.imbalance=imb1"], "dataset.imbalance=imb1"),
+    "channels of vectors": ("points.npy", ["dataset.channels=last"], "dataset.channels=last"),
+    "a made set": ("blobs", ["dataset.n_samples=2"], "dataset.n_samples=2"),
+    "data that is not there": ("realdisp", ["dataset.data_dir=."], "dataset.data_dir="),
+    "long windows": ("gaps.csv", ["dataset.window=99", "dataset.missing=drop"], "dataset.window"),
+    "a gap without times": ("gaps.csv", ["dataset.window=2", "dataset.gap=3"], "dataset.time_column="),
+}
+OPTION = re.compile(rf"(?<![\w.])(?:{'|'.join(READINGS)})=")
+
+
+@pytest.fixture(scope="module")
+def bad_data(tmp_path_factory):
+    here = tmp_path_factory.mktemp("bad")
+    (here / "text.csv").write_text("a,b\n1,x\n2,y\n3,z\n")
+    (here / "gaps.csv").write_text("a,b\n1,2\n,2\n3,4\n5,7\n")
+    (here / "empty.csv").write_text("a,b\n1,\n2,\n3,\n")
+    (here / "photos").mkdir()
+    (here / "photos" / "a.png").write_bytes(b"no picture")
+    (here / "recordings").mkdir()
+    (here / "recordings" / "walk.csv").write_text("t,x\n0,1\n1,2\n")
+    np.save(here / "points.npy", np.arange(30.0).reshape(10, 3))
+    return here
+
+
+@pytest.mark.parametrize(("data", "words", "typed"), BAD_DATA.values(), ids=BAD_DATA)
+def test_bad_data_is_answered_with_what_can_be_typed(data, words, typed, bad_data, monkeypatch, capsys):
+    monkeypatch.chdir(bad_data)
+    assert main([f"dataset={data}", "n_clusters=3", "pool.kind=local", *words]) == 2
+    told = capsys.readouterr().err
+    assert typed in told
+    assert not OPTION.findall(told)
+    assert '="' not in told
+    assert not (bad_data / "runs").exists()
+
+
+@pytest.mark.parametrize(("data", "words", "typed"), BAD_DATA.values(), ids=BAD_DATA)
+def test_bad_data_is_answered_in_python_as_python_writes_it(data, words, typed, bad_data, monkeypatch):
+    monkeypatch.chdir(bad_data)
+    options = {key.removeprefix("dataset."): value for key, value in map(split_word, words)}
+    with pytest.raises(InputError) as caught:
+        load(data, **options)
+    assert "dataset." not in str(caught.value)

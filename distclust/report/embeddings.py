@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from distclust import spec as specification
-from distclust.command import Parser, exit_code, whole_number
+from distclust.command import Parser, exit_code, typed, whole_number
 from distclust.contracts import Array, Dataset, Labels, MemberOutput, Pool, State
 from distclust.errors import DataError, InputError, RunError, RunFolderError, UnknownNameError
 from distclust.metrics import accuracy, effective_clusters
@@ -231,8 +231,8 @@ def finished_run(path: str | Path, words: Sequence[str], n_points: int) -> Cours
     folder = RunFolder.open(path)
     if not (folder.path / "model").is_dir():
         raise RunFolderError(
-            f"{folder.path} has no model yet, because its run is not finished; finish it with `python -m distclust.run "
-            f"--resume {folder.path}`, then draw it."
+            f"{folder.path} has no model yet, because its run is not finished; finish it with "
+            f"`{typed(['--resume', str(folder.path)])}`, then draw it."
         )
     spec = specification.with_pool(specification.read(folder.spec), words)
     method = load_model(folder.path / "model")

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from distclust import spec as specification
+from distclust.command import typed
 from distclust.contracts import Array, Dataset, Labels, Round
 from distclust.errors import DataError, DistclustError, RunError, RunFolderError
 from distclust.parameters import declared
@@ -106,7 +107,7 @@ def gathered(folder: RunFolder, data: Dataset | None = None) -> Evidence:
     if labelled is None or not rounds:
         raise RunFolderError(
             f"{folder.path} has no finished round yet, so there is nothing to report; continue the run with "
-            f"`python -m distclust.run --resume {folder.path}`."
+            f"`{typed(['--resume', str(folder.path)])}`."
         )
     missing: dict[str, str] = {}
     try:

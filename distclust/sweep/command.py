@@ -154,7 +154,7 @@ class _Progress:
 
     def done(self, trial: Trial, outcome: Outcome) -> None:
         self.ended += 1
-        told = outcome.cause or _figures(outcome)
+        told = on_command_line(outcome.cause) if outcome.cause else _figures(outcome)
         self._say(f"trial {self.ended}/{self.total}  {trial.title}  {outcome.status}: {told}")
 
     def restarted(self, trial: Trial, cause: str) -> None:

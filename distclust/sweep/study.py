@@ -14,7 +14,19 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from distclust.errors import DataError, InputError, Message, ParameterError, UnknownNameError, unknown_name
+from distclust.errors import (
+    DataError,
+    InputError,
+    Message,
+    ParameterError,
+    UnknownNameError,
+    either,
+    option,
+    unknown_name,
+)
+from distclust.errors import (
+    given as as_given,
+)
 from distclust.parameters import check, declared, plain_value
 from distclust.published import table_names
 from distclust.seeding import generator
@@ -27,6 +39,7 @@ OF_SEVERAL = ("stability", "agreed", "agreement")  # those that compare the memb
 ORACLES = ("oracle_acc", "oracle_nmi", "oracle_ari", "oracle_kl_star")
 TO_BE_SMALL = ("oracle_kl_star",)
 
+_STUDY = either("study: ", "")  # how a fault of its options begins
 _LISTED = ("grid", "seeds", "cases")  # kinds of axes whose values are all tried
 _DRAWN = ("choice", "uniform", "log-uniform")  # kinds whose values are drawn
 _SECTIONS = ("space", "study", "size")
@@ -309,9 +322,9 @@ def read_study(path: str | Path, words: Sequence[str] = ()) -> Study:
     axes, faults = _axes(space)
     axes, keys, more = _fixed(axes, given)
     try:
-        checked = StudyOptions(**check(StudyOptions, options, kind="study option"))
+        checked = StudyOptions(**check(StudyOptions, options, kind="study option", of="study"))
     except ParameterError as error:
-        faults += [f"study: {fault}" for fault in error.faults]
+        faults += [fault.after(_STUDY) for fault in error.faults]
     if faults + more:
         raise ParameterError(faults + more)
     base = {key: value for key, value in (of_any | over(base, keys)).items() if key != "dataset"}  # has dataset.name
@@ -438,21 +451,25 @@ def _option_faults(study: Study) -> list[str]:
     if options.search == "optuna" and (len(drawn) < len(study.axes) or not drawn):
         listed = ", ".join(axis.name for axis in study.axes if not axis.drawn) or "nothing"
         faults.append(
-            f"study: search='optuna' cannot be used with axes whose values are listed ({listed}): write them as "
-            f"choice, or set them outside `space`."
+            f"{_STUDY}{as_given('search', 'optuna', of='study')} cannot be used with axes whose "
+            f"values are listed ({listed}): write them as choice, or set them outside `space`."
         )
     varied = sorted({key for axis in study.axes for value in axis.values[:1] for key in axis.keys(value)} & _ROUND_KEYS)
     if options.scheduler == "asha" and varied:
         faults.append(
-            f"study: scheduler='asha' compares trials round by round and cannot be used where {', '.join(varied)} "
-            f"varies. Use scheduler: none, or fix it."
+            f"{_STUDY}{as_given('scheduler', 'asha', of='study')} compares trials round by round and cannot "
+            f"be used where {', '.join(varied)} varies. Use scheduler: none, or fix it."
         )
     if options.objective == "silhouette" and ("silhouette" not in options.measures or options.scheduler == "asha"):
-        faults.append("study: objective='silhouette' needs it among `measures`, and scheduler: none.")
+        silhouette, none = as_given("objective", "silhouette", of="study"), option("scheduler", "none", of="study")
+        faults.append(f"{_STUDY}{silhouette} needs it among `measures`, and {none}.")
     if study.pool.workers_per_member > 1:
-        faults.append("pool: workers_per_member cannot be used in a sweep. Leave it out, or run trials one by one.")
+        faults.append("pool.workers_per_member cannot be used in a sweep. Leave it out, or run trials one by one.")
     if study.pool.kind == "local" and (options.search == "optuna" or options.scheduler == "asha"):
-        faults.append("pool: kind='local' runs trials one after another, without search and scheduler. Use kind=ray.")
+        faults.append(
+            f"{as_given('kind', 'local', of='pool')} runs trials one after another, without search and scheduler. Use "
+            f"{option('kind', 'ray', of='pool')}."
+        )
     return faults
 
 
@@ -465,14 +482,16 @@ def _choice_faults(study: Study) -> list[str]:
     if name not in axes or axes[name].drawn or len(axes[name].values) < 2:
         listed = [axis.name for axis in axes.values() if not axis.drawn and len(axis.values) > 1]
         return [
-            f"study: choose={name!r} cannot be used: it must be an axis of at least two listed values"
+            f"{_STUDY}{as_given('choose', name, of='study')} cannot be used: it must be an axis of "
+            "at least two listed values"
             + (f", one of {', '.join(listed)}." if listed else "; there is none. Add one to `space`.")
         ]
     faults = []
     if study.options.search == "optuna" or study.options.scheduler == "asha":
         faults.append("study: choose compares all seeds of all values. Give search: random and scheduler: none.")
     if study.options.objective.startswith("oracle_"):
-        faults.append(f"study: choose goes by no true label, objective={study.options.objective!r} does. Leave it out.")
+        objective = as_given("objective", study.options.objective, of="study")
+        faults.append(f"{_STUDY}choose goes by no true label, {objective} does. Leave it out.")
     members = min(trial.spec.n_members for trial in study.samples())
     if (members if study.seeds == 1 else study.seeds) < 3:
         faults.append("study: choose needs at least three labellings of each value. Give random_state: {seeds: 5}.")
