@@ -248,7 +248,7 @@ def test_a_trial_that_ended_before_its_process_died_is_not_run_again(trial_and_d
     (again,) = drain(*trial_and_data, tmp_path)
     assert again.done
     assert again.round == 2
-    assert again.figures["agreed"] == first[-1].figures["agreed"]
+    assert again.figures == first[-1].figures
     assert (tmp_path / "outcome.json").stat().st_mtime_ns == stored
 
 
@@ -477,7 +477,11 @@ def test_trials_with_workers_of_their_own(make, ray_two_cpus):
 @slow
 def test_ray_shows_trials_and_members_by_their_titles(make, ray_two_cpus):
     sweep(
-        make("plain", space={"sigma": {"grid": [50, 100]}, "random_state": {"seeds": 1}}, study={"objective": "agreed"})
+        make(
+            "plain",
+            space={"sigma": {"grid": [50, 100]}, "random_state": {"seeds": 1}},
+            study={"objective": "effective_clusters"},
+        )
     )
     sweep(make("ensemble", n_members=2, study={"workers": 2}))
     wanted = {"combination/digits/50/seed0", "combination/digits/100/seed0", "combination/digits/seed1"}
@@ -487,7 +491,10 @@ def test_ray_shows_trials_and_members_by_their_titles(make, ray_two_cpus):
 
 @slow
 def test_a_search_by_optuna_goes_on_and_runs_nothing_twice(make, ray_two_cpus):
-    space, study = {"sigma": {"log-uniform": [1, 1000]}}, {"search": "optuna", "objective": "agreed", "n_trials": 5}
+    space, study = (
+        {"sigma": {"log-uniform": [1, 1000]}},
+        {"search": "optuna", "objective": "effective_clusters", "n_trials": 5},
+    )
     folder, seen = make(base=LONG, space=space, study=study), []
 
     def breaks_off(trial, outcome):
