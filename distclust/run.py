@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distclust.command import INTERRUPTED, Parser, existing, exit_code, interruptible, only, program, subcommand, typed
-from distclust.errors import InputError, UnknownNameError, as_word, key_of, nearest, on_command_line
+from distclust.errors import DataWarning, InputError, UnknownNameError, as_word, key_of, nearest, on_command_line
 from distclust.predict import predict_command
 from distclust.sweep.command import COMMANDS as SWEEP_COMMANDS
 
@@ -196,7 +197,7 @@ def _start(spec: Spec, out: str | None) -> int:
 
     path = Path(out) if out else Path("runs") / _default_name(spec)
     model = spec.estimator(data)
-    method = model.checked(_checked_data(data))
+    method, data = _checked(model, data)
     folder = RunFolder.create(path, spec.to_yaml())
     return _drain(spec, data, model, method, folder, None, new=True)
 
@@ -232,8 +233,17 @@ def _continue(path: str, pairs: Sequence[str]) -> int:
     folder.rounds()  # or says why it cannot be read, before anything is done
     data = spec.load()
     model = spec.estimator(data)
-    method = model.checked(_checked_data(data))
+    method, data = _checked(model, data)
     return _drain(spec, data, model, method, folder, folder.last_round(), new=False)
+
+
+def _checked(model: EnsembleClusterer, data: Dataset) -> tuple[EnsembleClusterer, Dataset]:
+    """Return the method, fit for the data, and the data with remarks on what of them does not reach the networks."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", DataWarning)
+        method = model.checked(_checked_data(data))
+    remarks = [one.message.args[0] for one in said if isinstance(one.message, DataWarning)]
+    return method, replace(data, remarks=(*data.remarks, *remarks))
 
 
 def _checked_data(data: Dataset) -> Any:

@@ -169,3 +169,12 @@ def test_faults(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(points_module, "_memory", lambda: 1000.0)
     with pytest.raises(DataError, match="n_samples"):
         load("digits", reference="gaussian")
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "uniform", "shuffled"])
+def test_float64_stays_and_keeps_what_float32_would_round_away(kind):
+    x = 1_700_000_000 + 60 * np.random.default_rng(0).normal(size=(400, 3))
+    found = reference_of(Dataset("times", x), kind, 0).x
+    assert found.dtype == np.float64
+    np.testing.assert_allclose(found.std(0), x.std(0), rtol=0.2)
+    assert len(np.unique(found)) == found.size

@@ -349,3 +349,18 @@ def test_wide_tables_keep_the_kinds_of_their_columns(tmp_path: Path) -> None:
     data = load(tmp_path / "a.csv", label_column="kind", missing="drop")
     expected = frame.drop(columns="kind").dropna().to_numpy(dtype=float)
     np.testing.assert_allclose(data.x, expected, rtol=1e-6)
+
+
+def test_whole_numbers_that_float64_cannot_tell_apart_are_refused(tmp_path: Path) -> None:
+    moments = 2**60 + 256 * np.arange(4)
+    assert (np.diff(load(parquet(tmp_path, t=moments, u=range(4))).x[:, 0]) == 256).all()
+    with pytest.raises(DataError, match=r"equal ones: 't'.*exclude="):
+        load(parquet(tmp_path, t=2**60 + np.array([0, 1, 512, 513]), u=range(4)))
+
+
+def test_embeddings_that_are_float32_stay_so(tmp_path: Path) -> None:
+    wide, narrow = np.random.default_rng(0).normal(size=(2, 5, 3))
+    for x, dtype in ((wide, np.float64), (narrow.astype(np.float32), np.float32)):
+        data = load(parquet(tmp_path, e=list(x)))
+        assert data.x.dtype == dtype
+        np.testing.assert_array_equal(data.x, x)

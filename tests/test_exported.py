@@ -78,3 +78,14 @@ def test_what_cannot_be_exported_says_so(blobs, tmp_path, monkeypatch):
         export_onnx(model, tmp_path / "other.onnx")
     assert path.read_bytes() == b"mine"
     assert [p.name for p in tmp_path.iterdir()] == ["model.onnx"]
+
+
+def test_a_file_takes_float64_where_float32_could_not_tell_points_apart(blobs, tmp_path):
+    x = 1_700_000_000 + 60 * np.round(blobs[0].astype(np.float64), 2)
+    model = CombinationAssignment(n_members=2, n_epochs=2, **QUICK).fit(x)
+    export_onnx(model, path := tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(path)
+    labels, _, probabilities = session.run(None, {"x": x})
+    assert session.get_inputs()[0].type == "tensor(double)"
+    assert np.array_equal(labels, model.predict(x))
+    np.testing.assert_allclose(probabilities, model.predict_proba(x), atol=1e-4)

@@ -631,3 +631,12 @@ def test_umaps_own_index_takes_over_where_there_are_many_points(monkeypatch, rea
     exact = trustworthiness(latents[:1000], embed(latents, 0)[:1000])
     monkeypatch.setattr(labelling, "_EXACT_WORK", 0)
     assert trustworthiness(latents[:1000], embed(latents, 0)[:1000]) == pytest.approx(exact, abs=0.02)
+
+
+@pytest.mark.parametrize("by", ["k-means", "gmm", "hdbscan", "umap-k-means"])
+def test_units_of_float64_latents_do_not_matter(by):
+    groups = np.repeat(np.eye(3), 20, axis=0)
+    points = np.round(50 * groups + np.random.default_rng(0).normal(size=(60, 3)), 2)
+    expected = label(points, 3, by=by)
+    for other in (points * 1e-30, points * 1e30, 1e9 + points):
+        np.testing.assert_array_equal(label(other, 3, by=by), expected)

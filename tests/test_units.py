@@ -7,9 +7,21 @@ import pandas as pd
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
+from sklearn.base import clone
 
-from distclust import CombinationAssignment, EntropyClustering, MiCE, MoCo, SelectivePseudoLabel, load, load_model
-from distclust.errors import DataWarning, ParameterError
+from distclust import (
+    CombinationAssignment,
+    EntropyClustering,
+    MiCE,
+    MoCo,
+    RayPool,
+    SelectivePseudoLabel,
+    load,
+    load_model,
+)
+from distclust.contracts import Dataset
+from distclust.errors import DataWarning, ParameterError, on_command_line
+from distclust.run import _checked, main
 
 TINY = {"n_clusters": 3, "n_members": 2, "n_rounds": 1, "random_state": 1}
 VECTORS = {
@@ -96,7 +108,7 @@ def test_units_of_images_do_not_change_contrastive_labels(name):
 @pytest.mark.parametrize("name", ["combination", "entropy, self-labelling", "selective"])
 def test_new_points_are_seen_in_the_units_of_the_old(name, tmp_path):
     x = (X + 2**30) * 2.0**-60
-    model = VECTORS[name].fit(x)
+    model = clone(VECTORS[name]).fit(x)
     model.save(tmp_path / "model")
     plain = VECTORS[name].fit(X)
     for fitted in (model, load_model(tmp_path / "model")):
@@ -114,6 +126,16 @@ def test_a_stream_is_seen_in_the_units_of_its_first_points():
     assert labels[0] == labels[1]
 
 
+def test_the_command_predict_sees_the_units_of_a_file(tmp_path, capsys):
+    frame = pd.DataFrame((X + 2**30) * 1e-12, columns=list("abcdef"))
+    frame.to_csv(tmp_path / "x.csv", index=False)
+    model = clone(VECTORS["combination"]).fit(X * 1e-12 + 2**30 * 1e-12)
+    model.save(tmp_path / "kept")
+    words = [str(tmp_path / "kept"), str(tmp_path / "x.csv"), "--out", str(tmp_path / "found.parquet")]
+    assert main(["predict", *words]) == 0
+    np.testing.assert_array_equal(pd.read_parquet(tmp_path / "found.parquet")["label"], model.labels_)
+
+
 # What a cast loses
 
 
@@ -127,7 +149,7 @@ def told(model, x):
 def test_values_that_float32_makes_equal_are_told():
     times = 1_700_000_000 + 60.0 * np.arange(120).reshape(60, 2)
     for model in (CombinationAssignment(n_clusters=3, scaling="none"), EntropyClustering(n_clusters=3, scaling="none")):
-        assert "scaling='standard'" in told(model, times)[0]
+        assert 'scaling="standard"' in told(model, times)[0]
         assert told(model, 1e-45 * X)
         assert not told(model, X)
         assert not told(model, times.astype(np.float32))
@@ -137,8 +159,16 @@ def test_values_that_float32_makes_equal_are_told():
     assert "1 of 2 features" in told(CombinationAssignment(n_clusters=3), far)[0]
 
 
+def test_the_command_run_says_it_before_the_run():
+    data = Dataset("times", 1_700_000_000 + 60.0 * np.arange(120).reshape(60, 2))
+    method, found = _checked(CombinationAssignment(n_clusters=3, scaling="none"), data)
+    assert "scaling=standard" in on_command_line(found.remarks[0])
+    assert method.scaling == "none"
+    assert not _checked(CombinationAssignment(n_clusters=3), data)[1].remarks
+
+
 def test_values_beyond_float32_must_be_scaled():
-    with pytest.raises(ParameterError, match="scaling='standard'"):
+    with pytest.raises(ParameterError, match='scaling="standard"'):
         CombinationAssignment(n_clusters=3, scaling="none").fit(1e100 * X)
     assert CombinationAssignment(n_epochs=2, **TINY).fit(1e100 * X).labels_.max() == 2
 
@@ -178,6 +208,18 @@ def test_a_mapped_view_trains_as_its_copy(tmp_path):
     x = np.load(tmp_path / "x.npy", mmap_mode="r")[::-1]
     model = VECTORS["combination"]
     np.testing.assert_array_equal(model.fit_predict(x), model.fit_predict(np.array(x)))
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("ray")
+def test_workers_on_ray_see_what_this_process_sees(tmp_path):
+    np.save(tmp_path / "x.npy", (X + 2**30) * 2.0**-60)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    model = VECTORS["entropy, self-labelling"]
+    with RayPool(num_cpus=2) as pool:
+        for x in (mapped, mapped[::-1], X[::-1], X[:, ::-1].astype(np.int64)):
+            found = model.fit(x, pool=pool).labels_
+            np.testing.assert_array_equal(found, model.fit_predict(np.array(x)))
 
 
 # Fewer different points than clusters

@@ -25,7 +25,7 @@ from distclust.contracts import Agreement, Array, Labels, Member, MemberOutput, 
 from distclust.data.arrays import check_x, n_different
 from distclust.distributed.driver import rounds
 from distclust.distributed.pool import LocalPool, threads
-from distclust.errors import DataError, DataWarning, ParameterError, RunError
+from distclust.errors import DataError, DataWarning, Message, ParameterError, RunError, option
 from distclust.metrics import effective_clusters, stability
 from distclust.nets.scaling import ScalingName, left_different
 from distclust.parameters import check, declared
@@ -365,20 +365,23 @@ def _say_what_is_lost(x: Array, scaling: ScalingName) -> None:
     some = np.array(x[:: max(1, len(x) // 1000)])
     if scaling == "none" and np.abs(some).max() > np.finfo(np.float32).max:
         raise ParameterError(
-            [f"scaling='none' cannot be used: the values go up to {np.abs(some).max():.3g}. Give scaling='standard'."]
+            [
+                f"scaling='none' cannot be used: the values go up to {np.abs(some).max():.3g}, beyond float32. Give "
+                f"{option('scaling', 'standard', of='')}."
+            ]
         )
     before, after = (found.numpy() for found in left_different(torch.from_numpy(some), scaling))
     if not (lost := 1 - after / before).max() > 0.01:
         return
     worst, what = int(np.argmax(lost)), "feature" if x.ndim == 2 else "channel"
     cure = "Look for values far from all others, and for those that differ by rounding alone."
-    warnings.warn(
+    if scaling == "none":
+        cure = f"Give {option('scaling', 'standard', of='')}, which centers them first."
+    message = Message(
         f"different values of {(lost > 0.01).sum():,} of {len(lost):,} {what}s become equal in float32, in which "
-        f"networks compute: of {before[worst]:,} in {what} {worst}, {after[worst]:,} are left. "
-        + ("Give scaling='standard', which centers them first." if scaling == "none" else cure),
-        DataWarning,
-        stacklevel=4,
+        f"networks compute: of {before[worst]:,} in {what} {worst}, {after[worst]:,} are left. {cure}"
     )
+    warnings.warn(DataWarning(message), stacklevel=4)
 
 
 def in_blocks(function: Callable[[torch.Tensor], torch.Tensor], x: Array) -> Array:
