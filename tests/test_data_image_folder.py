@@ -1,5 +1,6 @@
 import io
 import os
+import threading
 import zlib
 from pathlib import Path
 from typing import Any
@@ -291,6 +292,20 @@ def test_other_kinds_stand_upright_too(tmp_path: Path, suffix: str) -> None:
     data = load(tmp_path, mode="grey")
     assert data.x.shape == (1, 1, 32, 16)
     np.testing.assert_allclose(data.x[0, 0], np.rot90(blocks, -1), atol=6)
+
+
+def test_images_are_decoded_by_several_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for index in range(6):
+        write(tmp_path, f"{index}.png", picture())
+    together, framed = threading.Barrier(3, timeout=60), image_files.framed
+
+    def waiting(*given: Any) -> Any:
+        together.wait()
+        return framed(*given)
+
+    monkeypatch.setattr(image_folder, "available_cpus", lambda: 3)
+    monkeypatch.setattr(image_files, "framed", waiting)
+    assert len(load(tmp_path).x) == 6
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
