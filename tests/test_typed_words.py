@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from distclust import command
 from distclust.data import load
 from distclust.data.catalogue import _BY_PATH, _ENTRIES, READINGS
-from distclust.errors import InputError, as_word
+from distclust.errors import InputError, as_word, on_command_line
 from distclust.methods import METHODS, method_class, method_parameters
 from distclust.parameters import declared
 from distclust.run import main
@@ -331,3 +331,12 @@ def test_bad_data_is_answered_in_python_as_python_writes_it(data, words, typed, 
     with pytest.raises(InputError) as caught:
         load(data, **options)
     assert "dataset." not in str(caught.value)
+
+
+def test_what_is_said_of_data_is_written_as_it_is_typed_too(tmp_path):
+    (tmp_path / "numbered.csv").write_text("Unnamed: 0,a,b\n0,1,2\n1,3,4\n2,5,7\n")
+    remarks = load(tmp_path / "numbered.csv").remarks
+    typed = " ".join(map(on_command_line, remarks))
+    assert "dataset.columns=" in typed
+    assert " columns=" in " ".join(remarks)
+    assert not {"\ufdd0", "\ufdd1", "\ufdd2"} & set(typed + " ".join(remarks))
