@@ -162,7 +162,9 @@ def vote(aligned: npt.ArrayLike, threshold: float = 1.0, n_clusters: int | None 
         n_clusters: number of clusters, >= 1; None = what the labels show.
 
     Returns:
-        The agreement. Without any voting member its labels are all -1, its shares 0 and its voters 0.
+        The agreement. Without any voting member its labels are all -1, its shares 0 and its voters 0. The agreement of
+        one is none: where one of several members votes, or fewer than half of them, all shares are 0; where there is
+        one member in all, they are nan. In neither case is any point agreed.
 
     Raises:
         DataError: `aligned` is not (M, N), empty, not of integers or out of range.
@@ -223,14 +225,22 @@ class _Mode:
 def _agreement(
     mode: _Mode, aligned: npt.NDArray[Any], labelled: npt.NDArray[np.bool_], n_clusters: int, threshold: float
 ) -> Agreement:
-    voters = int(labelled.any(axis=1).sum())
+    voters, members = int(labelled.any(axis=1).sum()), len(labelled)
+    counts = members == 1 or agrees(voters, members)
+    share = mode.votes / max(1, voters) if counts else np.zeros(len(mode.votes))
     return Agreement(
         labels=_labels(mode.codes, n_clusters),
-        agreed=mode.votes >= max(1, _votes_needed(threshold, voters)),
-        share=mode.votes / max(1, voters),
+        agreed=(mode.votes >= max(1, _votes_needed(threshold, voters))) & agrees(voters, members),
+        share=share if members > 1 else np.full(len(share), np.nan),
         voters=voters,
         aligned=aligned.astype(np.int64, copy=False),
+        remarks=() if counts or not voters else (f"no point is agreed on: only {voters} of {members} members vote",),
     )
+
+
+def agrees(voters: int, members: int) -> bool:
+    """Return whether a vote can agree on anything: at least two members vote, and at least half of all there are."""
+    return voters >= 2 and 2 * voters >= members
 
 
 # The votes

@@ -75,7 +75,8 @@ class Agreement:
     Args:
         labels: (N,) consensus labels, -1 where no member has a say.
         agreed: (N,) bool, True where the share reaches the threshold.
-        share: (N,) float64 in 0 .. 1, the share of voting members whose aligned label is the consensus label.
+        share: (N,) float64 in 0 .. 1, the share of voting members whose aligned label is the consensus label; 0 where
+            one of several members votes or fewer than half of them; nan where there is one member in all.
         voters: number of voting members.
         aligned: (M, N) the members' labels in the consensus' names; a row of -1 for a member without a say.
         remarks: what else is to be said of the vote, a sentence each.

@@ -334,7 +334,7 @@ def label_free(
     Args:
         labels: (N,) integers in -1 .. n_clusters - 1, of a member or of the consensus.
         n_clusters: number of clusters, >= 1.
-        share: (N,) share of members that give each point's label, 0 .. 1.
+        share: (N,) share of members that give each point's label, 0 .. 1; nan throughout where there is one member.
         agreed: (N,) bool.
         aligned: (M, N) the members' labels, as in `stability`.
 
@@ -736,6 +736,8 @@ def _probabilities(values: npt.ArrayLike) -> Floats:
 def _mean_share(name: str, values: npt.ArrayLike, n_points: int) -> float:
     shares = np.asarray(values)
     if shares.shape != (n_points,) or shares.dtype.kind not in "biuf" or not ((shares >= 0) & (shares <= 1)).all():
+        if shares.shape == (n_points,) and shares.dtype.kind == "f" and np.isnan(shares).all():
+            return float("nan")
         raise DataError(
             f"{name} is {_described(shares)}; it must be one value in 0 .. 1 for each of {n_points} points."
         )

@@ -45,7 +45,8 @@ def partition(labels):
 
 def said(agreement):
     """All that must not depend on names."""
-    return partition(agreement.labels), agreement.share.tolist(), agreement.agreed.tolist(), agreement.voters
+    share = np.nan_to_num(agreement.share, nan=-1).tolist()
+    return partition(agreement.labels), share, agreement.agreed.tolist(), agreement.voters
 
 
 def most_agreeing(labels, reference, n_clusters):
@@ -59,13 +60,14 @@ def most_agreeing(labels, reference, n_clusters):
 def slow_vote(aligned, threshold):
     voting = [row for row in aligned if any(label >= 0 for label in row)]
     given_in_all = Counter(label for row in voting for label in row if label >= 0)
+    counts = len(voting) >= 2 and 2 * len(voting) >= len(aligned)  # the agreement of one, or of the few, is none
     labels, share, agreed = [], [], []
     for point in range(len(aligned[0])):
         votes = Counter(row[point] for row in voting if row[point] >= 0)
         label = min(votes, key=lambda name: (-votes[name], given_in_all[name], name), default=-1)
         labels.append(label)
-        share.append(votes[label] / len(voting) if voting else 0.0)
-        agreed.append(label >= 0 and share[-1] >= threshold - 1e-9)
+        share.append(np.nan if len(aligned) == 1 else votes[label] / len(voting) if counts else 0.0)
+        agreed.append(counts and label >= 0 and share[-1] >= threshold - 1e-9)
     return labels, share, agreed, len(voting)
 
 
@@ -110,8 +112,8 @@ def votes_at_pivot(labellings, n_clusters):
 
 
 def votes_at_end(labellings, n_clusters):
-    agreement = vote(align(labellings, n_clusters))
-    return round(agreement.share.sum() * agreement.voters)
+    aligned = align(labellings, n_clusters)
+    return int(((aligned == vote(aligned).labels) & (aligned >= 0)).sum())
 
 
 @given(ensembles(least=0))
@@ -203,11 +205,26 @@ def test_nobody_has_a_say():
     np.testing.assert_array_equal(agreement.aligned, np.full((3, 4), -1))
 
 
-def test_one_member_agrees_with_itself():
+def test_a_single_member_has_no_agreement():
     agreement = vote(align([[3, 3, -1, 0]], 5))
     np.testing.assert_array_equal(agreement.labels, [0, 0, -1, 1])
-    np.testing.assert_array_equal(agreement.share, [1, 1, 0, 1])
-    np.testing.assert_array_equal(agreement.agreed, [True, True, False, True])
+    assert np.isnan(agreement.share).all()
+    assert not agreement.agreed.any()
+    assert (agreement.voters, agreement.remarks) == (1, ())
+
+
+@pytest.mark.parametrize(
+    ("members", "voting", "counts"), [(2, 1, False), (3, 1, False), (5, 2, False), (4, 2, True), (3, 2, True)]
+)
+def test_one_of_several_or_fewer_than_half_agree_on_nothing(members, voting, counts):
+    labellings = np.full((members, 6), -1)
+    labellings[:voting] = [0, 0, 1, 1, 2, 2]
+    agreement = vote(align(labellings, 3))
+    np.testing.assert_array_equal(agreement.labels, [0, 0, 1, 1, 2, 2])
+    np.testing.assert_array_equal(agreement.share, [float(counts)] * 6)
+    np.testing.assert_array_equal(agreement.agreed, [counts] * 6)
+    assert agreement.voters == voting
+    assert len(agreement.remarks) == (not counts)
 
 
 @pytest.mark.parametrize("n_clusters", [127, 128, 254, 255, 256, 300])

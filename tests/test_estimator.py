@@ -260,15 +260,19 @@ def test_a_stream_needs_points_of_one_shape(blobs):
 def test_names_along_a_stream():
     names = _Stream(np.array([[1, 0], [0, 1], [0, 1]]))
     first, swapped = np.array([0, 0, 1]), np.array([1, 1, 0])
-    assert names.names([first, swapped, None]).tolist() == [[1, 0], [0, 1], [-1, -1]]
-    assert names.names([first, swapped, first]).tolist() == [[1, 0], [0, 1], [1, 0]]
-    assert names.names([None, swapped, first]).tolist() == [[-1, -1], [0, 1], [1, 0]]
-    assert names.names([None, None, None]).tolist() == [[-1, -1]] * 3
+    assert names.names([first, swapped, None], [True] * 3).tolist() == [[1, 0], [0, 1], [-1, -1]]
+    assert names.names([first, swapped, first], [True] * 3).tolist() == [[1, 0], [0, 1], [1, 0]]
+    assert names.names([None, swapped, first], [True] * 3).tolist() == [[-1, -1], [0, 1], [1, 0]]
+    assert names.names([None, None, None], [True] * 3).tolist() == [[-1, -1]] * 3
 
 
 def test_a_member_that_gives_one_label_for_long_loses_its_say_and_gets_it_back():
     names, mixed, one = _Stream(np.array([[0, 1]])), np.array([0, 1]), np.zeros(2, np.int64)
-    said = [names.names([mixed])] + [names.names([one]) for _ in range(8)] + [names.names([mixed])]
+    said = (
+        [names.names([mixed], [True] * 1)]
+        + [names.names([one], [True] * 1) for _ in range(8)]
+        + [names.names([mixed], [True] * 1)]
+    )
     assert [row[0, 0] for row in said] == [0] * 5 + [-1] * 4 + [0]
 
 

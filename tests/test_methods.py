@@ -22,6 +22,7 @@ from distclust import (
 from distclust.contracts import MemberOutput
 from distclust.errors import DataError, ParameterError, UnknownNameError
 from distclust.methods import METHODS, method_class
+from distclust.methods.base import collapse
 from distclust.methods.combination import CombinationMember, equidistant
 from distclust.nets import MLPEncoder, Scaling
 from distclust.seeding import generator, torch_generator, torch_stream
@@ -217,6 +218,20 @@ def test_a_collapsed_member_is_reported_and_does_not_vote(blobs):
     nobody = model.agree([output])
     assert nobody.voters == 0
     assert (nobody.labels == -1).all()
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-3, 1e3])
+def test_a_small_group_that_is_far_away_is_no_collapse(scale):
+    rng = np.random.default_rng(0)
+    x = torch.from_numpy(scale * np.concatenate([rng.normal(size=(990, 4)), rng.normal(size=(10, 4)) + 15]))
+    labels = np.repeat([0, 1], [990, 10])
+    assert collapse(MemberOutput(labels), x, torch.nn.Identity()).status == "voting"
+    tail = np.zeros(1000, np.int64)
+    tail[np.argsort(-x[:990, 0].numpy())[:10]] = 1  # the edge of the large group
+    for cut in (tail, rng.permutation(labels), np.zeros(1000, np.int64)):
+        output = collapse(MemberOutput(cut), x[torch.from_numpy(rng.permutation(1000))], torch.nn.Identity())
+        assert output.status == "collapsed"
+        assert output.scores["largest_cluster"] >= 0.99
 
 
 def test_a_loss_that_is_not_finite_is_named(blobs):

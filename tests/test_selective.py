@@ -209,9 +209,12 @@ def test_members_without_a_say_are_left_out_and_half_of_them_agree_on_nothing():
     one = method.agree([output(labels), output(nothing, "abstained"), output(nothing, "lost")])
     assert one.voters == 1
     assert not one.agreed.any()
-    assert one.remarks == ("no point counts as agreed on: only 1 of 3 vote",)
+    assert one.remarks == ("no point is agreed on: only 1 of 3 members vote",)
     alone = SelectivePseudoLabel(**QUICK, n_members=1).agree([output(labels)])  # but a single member may go on alone
-    assert alone.agreed.all()
+    assert not alone.agreed.any()
+    targets = SelectiveMember(SelectivePseudoLabel(**QUICK, n_members=1), (1, 8, 8), 0)._targets(alone)
+    assert targets is not None
+    assert targets.tolist() == alone.labels.tolist()
 
 
 def test_a_member_abstains_where_the_tree_has_no_cut_and_the_run_goes_on():

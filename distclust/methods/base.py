@@ -30,11 +30,14 @@ from distclust.metrics import effective_clusters, stability
 from distclust.nets.scaling import ScalingName, left_different
 from distclust.parameters import check, declared
 from distclust.seeding import generator
+from distclust.separation import separation
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 BLOCK = 4096  # points at a time when a network is only read
-COLLAPSED = 0.99  # a member is collapsed when one cluster holds this share of all points
+COLLAPSED = 0.99  # a member may have collapsed when one cluster holds this share of all points
+_GAP = 0.5  # separation from which on the points outside of that cluster are a group of their own
+_COMPARED = 1_000  # points of each side that this is judged by
 _SCORED = 2_000  # points that the silhouette of `score` looks at
 _CALIBRATED = 1_000  # points that the temperature of `predict_proba` is fitted to
 
@@ -405,28 +408,58 @@ def near(found: Array) -> Array:
     return found
 
 
-def collapse(output: MemberOutput) -> MemberOutput:
-    """Return a member's output with its largest cluster among the scores, marked if that holds nearly all points."""
+def collapse(output: MemberOutput, x: torch.Tensor, scale: Callable[[torch.Tensor], torch.Tensor]) -> MemberOutput:
+    """Return a member's output with its largest cluster among the scores, marked if the member collapsed.
+
+    It collapsed if one cluster holds 99% of all points or more and no gap in the data separates the others from it: a
+    small group that is far away is a group.
+
+    Args:
+        output: with labels of all points.
+        x: (N, *shape) raw values.
+        scale: raw values -> what the network sees.
+    """
     largest = float(np.bincount(output.labels).max() / len(output.labels))
     scores = {**output.scores, "largest_cluster": largest}
-    if largest < COLLAPSED:
+    if not collapsed(output.labels, x, scale):
         return replace(output, scores=scores)
-    cause = f"one cluster holds {largest:.1%} of all points"
+    rest = "" if largest == 1 else ", and no gap separates the others from it"
+    cause = f"one cluster holds {largest:.1%} of all points{rest}"
     return replace(output, scores=scores, status="collapsed", cause=cause)
 
 
-def most_probable(probs: torch.Tensor, loss: float) -> MemberOutput:
+def collapsed(labels: Labels, x: torch.Tensor, scale: Callable[[torch.Tensor], torch.Tensor]) -> bool:
+    """Return whether labels (N,) are those of a member that collapsed; arguments as in `collapse`."""
+    largest = np.bincount(labels).max() / len(labels)
+    return bool(largest == 1 or (largest >= COLLAPSED and _apart(labels, x, scale) < _GAP))
+
+
+def _apart(labels: Labels, x: torch.Tensor, scale: Callable[[torch.Tensor], torch.Tensor]) -> float:
+    """Return how far the points outside of the largest cluster are separated from it, see `separation`."""
+    inside = labels == np.bincount(labels).argmax()
+    sides = [np.flatnonzero(inside), np.flatnonzero(~inside)]
+    rows = np.concatenate([s[np.linspace(0, len(s) - 1, min(len(s), _COMPARED)).astype(int)] for s in sides])
+    with torch.no_grad():
+        points = scale(x[torch.from_numpy(rows).to(x.device)]).flatten(1).cpu().numpy()
+    distinct, first = np.unique(points, axis=0, return_index=True)
+    return float(separation(distinct, inside[rows][first].astype(int)).min())
+
+
+def most_probable(
+    probs: torch.Tensor, loss: float, x: torch.Tensor, scale: Callable[[torch.Tensor], torch.Tensor]
+) -> MemberOutput:
     """Return a member's output of which each label is the most probable cluster, marked if it collapsed.
 
     Args:
         probs: (N, K) of all points.
         loss: mean of the round.
+        x: (N, *shape) raw values.
+        scale: raw values -> what the network sees.
     """
     labels = probs.argmax(1).cpu().numpy()
     confidence, clusters = float(probs.amax(1).mean()), float(effective_clusters(labels))
-    return collapse(
-        MemberOutput(labels, None, {"loss": loss, "confidence": confidence, "effective_clusters": clusters})
-    )
+    scores = {"loss": loss, "confidence": confidence, "effective_clusters": clusters}
+    return collapse(MemberOutput(labels, None, scores), x, scale)
 
 
 def batches(order: Array, batch_size: int) -> list[Array]:

@@ -33,6 +33,7 @@ from distclust.methods.base import (
     EnsembleClusterer,
     batches,
     collapse,
+    collapsed,
     epochs_of_round,
     n_batches,
     near,
@@ -165,7 +166,11 @@ class CombinationAssignment(EnsembleClusterer):
             near(next(m.net.scaling(points.to(m.device)) for m in members if m is not None).cpu().numpy())
         with threads(1):  # so that the numbers are the same on any number of CPUs
             labels = [None if m is None else m.learn(points.to(m.device), stream.n_calls, new) for m in members]
-        self.names_ = stream.names(labels)
+        alone = [
+            m is not None and row is not None and collapsed(row, points.to(m.device), m.net.scaling)
+            for m, row in zip(members, labels, strict=True)
+        ]
+        self.names_ = stream.names(labels, alone)
         rows = [np.full(len(x), -1) if row is None else n[row] for row, n in zip(labels, self.names_, strict=True)]
         agreement = vote(np.stack(rows), self.agreement_threshold, self.n_clusters)
         self.labels_, self.agreement_, self.agreed_ = agreement.labels, agreement.share, agreement.agreed
@@ -219,14 +224,15 @@ class _Stream:
         self.known = names.copy()  # (M, K) the latest names
         self.together = np.zeros((len(names), names.shape[1], names.shape[1]))  # member, its cluster, name
 
-    def names(self, labellings: Sequence[Labels | None]) -> Labels:
+    def names(self, labellings: Sequence[Labels | None], alone: Sequence[bool]) -> Labels:
         """Count the next points, and return the members' names, (M, K); -1 throughout for one without a say.
 
         The first member that has a say keeps its names, the others are matched to it. One that lately gave nearly all
-        points the same label has none.
+        points the same label has none, unless the data show that the few others are a group.
 
         Args:
             labellings: each member's own labels (N,) of the same points; None for a lost one.
+            alone: whether each one's labels of these points are those of a collapsed member.
         """
         self.n_calls += 1
         found = np.full_like(self.known, -1)
@@ -238,7 +244,7 @@ class _Stream:
             self.together[m] /= 2
             np.add.at(self.together[m], (labels, named), 1)
             sizes = self.together[m].sum(axis=1)
-            if sizes.max() >= COLLAPSED * sizes.sum():
+            if alone[m] and sizes.max() >= COLLAPSED * sizes.sum():
                 continue
             if reference is not None:
                 self.known[m] = linear_sum_assignment(-self.together[m])[1]
@@ -317,7 +323,7 @@ class CombinationMember:
         loss = self._train(x, round)
         labels = self._labels(x)
         scores = {"loss": loss, "effective_clusters": float(effective_clusters(labels))}
-        return collapse(MemberOutput(labels, None, scores))
+        return collapse(MemberOutput(labels, None, scores), x, self.net.scaling)
 
     def learn(self, x: Tensor, call: int, start: bool) -> Labels:
         """Train on the next points of a stream, in one pass at a constant rate, and label them.

@@ -304,7 +304,7 @@ class ContrastiveMember:
         loss = self._train(x, round)
         self._share_statistics()
         self._end_round(x, round)
-        return most_probable(self._look(x), loss)
+        return most_probable(self._look(x), loss, x, self.net.student.scaling)
 
     def predict_proba(self, x: Tensor) -> Tensor:
         """Return the posterior of the clusters, (N, K)."""

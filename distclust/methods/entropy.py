@@ -366,7 +366,7 @@ class EntropyMember:
         loss = self._k_means(x, round) if self.settings.loss == "k-means" else self._train(x, round)
         if len(self.net.heads) > 1:
             loss = self._choose_head(x, round)
-        return most_probable(self._look(x), loss)
+        return most_probable(self._look(x), loss, x, self.net.scaling)
 
     def predict_proba(self, x: Tensor) -> Tensor:
         """Return the softmax, (N, K)."""

@@ -151,7 +151,7 @@ class SelectivePseudoLabel(EnsembleClusterer):
         extra = self._concatenated(outputs, 0 if last is None else last.index + 1)
         agreement = super().agree([*outputs, *extra])
         remarks = tuple(f"the concatenation of all latents has no vote: {o.cause}" for o in extra if o.cause)
-        remarks += _mixtures([*outputs, *extra], len(outputs), self.n_clusters)
+        remarks += agreement.remarks + _mixtures([*outputs, *extra], len(outputs), self.n_clusters)
         labels, aligned = agreement.labels, agreement.aligned[: len(outputs)]
         if last is not None:
             kept = rename(labels, last.agreement.labels, self.n_clusters)
@@ -159,7 +159,7 @@ class SelectivePseudoLabel(EnsembleClusterer):
             labels, aligned = kept, names[aligned]
         agreed = agreement.agreed
         seats = len(outputs) + len(extra)
-        if 2 * agreement.voters <= seats:  # the few that are left would teach all others what they believe
+        if 2 * agreement.voters == seats:  # one half would teach the other what it believes
             agreed = np.zeros_like(agreed)
             remarks += (f"no point counts as agreed on: only {agreement.voters} of {seats} vote",)
         return replace(agreement, labels=labels, agreed=agreed, aligned=aligned, remarks=remarks)
@@ -290,7 +290,7 @@ class SelectiveMember:
             self.own = found.labels
         scores |= _how(self.settings, found)
         scores["effective_clusters"] = float(effective_clusters(found.labels))
-        return collapse(MemberOutput(found.labels, latents, scores))
+        return collapse(MemberOutput(found.labels, latents, scores), x, self.net.scaling)
 
     def predict_proba(self, x: Tensor) -> Tensor:
         """Return the pseudo-classifier's softmax, (N, K), in the consensus' names."""
@@ -326,7 +326,7 @@ class SelectiveMember:
             return None
         if self.settings.train_on == "own":
             targets = None if self.own is None else rename(self.own, agreed.labels, self.settings.n_clusters)
-        elif self.settings.train_on == "consensus":
+        elif self.settings.train_on == "consensus" or self.settings.n_members == 1:  # one alone agrees with nobody
             targets = agreed.labels
         else:
             targets = np.where(agreed.agreed, agreed.labels, -1)
