@@ -100,6 +100,8 @@ class Round:
         agreement: what they say together.
         seconds: wall time of the round.
         agreed_counts: the number of agreed points after each round so far, this one included.
+        stability: mean adjusted Rand index of each two voting members; nan with fewer than two.
+        independent: the same of the last round before which no member had seen what the others say.
     """
 
     index: int
@@ -107,6 +109,8 @@ class Round:
     agreement: Agreement
     seconds: float
     agreed_counts: tuple[int, ...]
+    stability: float = float("nan")
+    independent: float = float("nan")
 
 
 @dataclass(frozen=True)

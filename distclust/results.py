@@ -23,6 +23,7 @@ from distclust.errors import RunError, RunFolderError
 from distclust.methods.base import EnsembleClusterer, in_blocks
 from distclust.methods.saved import save_model
 from distclust.seeding import generator
+from distclust.verdict import Evidence, Verdict, judge
 
 _SPEC, _ROUNDS, _LABELS, _METRICS = "spec.yaml", "rounds.jsonl", "labels.parquet", "metrics.json"
 _LAST = "last-round.safetensors"
@@ -245,8 +246,11 @@ class RunFolder(Record):
             save_model(model, self.path / "model")
         found = measured(model.last_round_, data, int(model.names_.shape[1]))
         found["calibration"] = model.calibration_._asdict()
+        verdict = judge(model, data.x)
+        found |= {"verdict": told(verdict), "baselines": baseline_figures(verdict.evidence)}
         if found["with_truth"] is not None:
             found["with_truth"]["reliability"] = reliability(model, data)
+            found["with_truth"]["baselines"] = baseline_scores(verdict.evidence, data.y)
         self.write(_METRICS, (json.dumps(_finite(found), indent=1) + "\n").encode())
         return found
 
@@ -270,12 +274,14 @@ class RunFolder(Record):
 def described(round: Round) -> dict[str, Any]:
     """Return a round's label-free figures, as rounds.jsonl holds them."""
     a = round.agreement
+    free = metrics.label_free(a.labels, _n_names(a), share=a.share, agreed=a.agreed, aligned=a.aligned)
     return {
         "round": round.index,
         "seconds": round.seconds,
         "voters": a.voters,
         "remarks": list(a.remarks),
-        **metrics.label_free(a.labels, _n_names(a), share=a.share, agreed=a.agreed, aligned=a.aligned),
+        **free,
+        "agreed": free["agreed"] if len(a.aligned) > 1 else math.nan,  # one member agrees with nobody
         "members": [{"status": o.status, "cause": o.cause, **o.scores} for o in round.outputs],
     }
 
@@ -307,6 +313,51 @@ def measured(round: Round, data: Dataset, n_clusters: int) -> dict[str, Any]:
     }
 
 
+def told(verdict: Verdict) -> dict[str, Any]:
+    """Return a verdict as metrics.json holds it: its name, level, line and advice, and the figures behind it."""
+    e = verdict.evidence
+    return {
+        "name": verdict.name,
+        "level": verdict.level,
+        "line": verdict.line,
+        "advice": verdict.advice,
+        "n_points": len(e.rows),
+        "stability": e.stability,
+        "stability_before_training_on_agreement": e.independent,
+        "stability_by_chance": e.chance,
+        "clusters": e.n_used,
+        "separated_clusters": e.n_separated,
+        "separation": [float(value) for value in e.separation],
+    }
+
+
+def baseline_figures(evidence: Evidence) -> list[dict[str, Any]]:
+    """Return what needs no label of the baselines: name, n_points, stability, agreement with the consensus, sizes."""
+    return [
+        {
+            "name": baseline.name,
+            "n_points": len(evidence.rows),
+            "stability": baseline.stability,
+            "agreement_with_consensus": evidence.agreement_with(baseline),
+            "effective_clusters": float(np.mean([metrics.effective_clusters(row) for row in baseline.labels])),
+        }
+        for baseline in evidence.baselines
+    ]
+
+
+def baseline_scores(evidence: Evidence, y: Labels | None) -> list[dict[str, float] | None]:
+    """Return the baselines' scores with true classes, means over their seeds; None where no class is known."""
+    assert y is not None
+    known = y[evidence.rows]
+    found: list[dict[str, float] | None] = []
+    for baseline in evidence.baselines:
+        scores = (
+            [metrics.score(row, known, evidence.n_clusters) for row in baseline.labels] if (known >= 0).any() else []
+        )
+        found.append({name: float(np.mean([one[name] for one in scores])) for name in scores[0]} if scores else None)
+    return found
+
+
 def reliability(model: EnsembleClusterer, data: Dataset) -> dict[str, Any] | None:
     """Return how far a point's agreement, and the probability of its label, can be taken at their word.
 
@@ -317,8 +368,8 @@ def reliability(model: EnsembleClusterer, data: Dataset) -> dict[str, Any] | Non
 
     Returns:
         n_samples, and for "agreement" and "predict_proba" the expected_calibration_error and the bins of
-        `metrics.reliability`; the latter is left out where the model predicts no new points. None where no point has a
-        label and a class.
+        `metrics.reliability`; "agreement" is left out for a single member, "predict_proba" where the model predicts no
+        new points. None where no point has a label and a class, or both are left out.
     """
     assert data.y is not None
     known = np.flatnonzero((data.y >= 0) & (model.labels_ >= 0))
@@ -327,7 +378,7 @@ def reliability(model: EnsembleClusterer, data: Dataset) -> dict[str, Any] | Non
     if not len(rows):
         return None
     labels, y = model.labels_[rows], data.y[rows]
-    confidences = {"agreement": model.agreement_[rows]}
+    confidences = {} if model.n_members == 1 else {"agreement": model.agreement_[rows]}
     with contextlib.suppress(RunError):  # selective pseudo-labels that ended before their classifiers saw a target
         probability = model.predict_proba(data.x[rows])[np.arange(len(rows)), labels]
         confidences["predict_proba"] = probability.clip(0, 1)
@@ -336,7 +387,7 @@ def reliability(model: EnsembleClusterer, data: Dataset) -> dict[str, Any] | Non
         bins = metrics.reliability(confidence, labels, y)
         error = metrics.expected_calibration_error(bins)
         found[name] = {"expected_calibration_error": error, "bins": [asdict(b) for b in bins]}
-    return found
+    return found if confidences else None
 
 
 def figures(round: Round, data: Dataset, n_clusters: int) -> dict[str, float]:
@@ -577,6 +628,8 @@ def _plain(round: Round) -> dict[str, Any]:
             "remarks": a.remarks,
         },
         "agreed_counts": round.agreed_counts,
+        "stability": round.stability,
+        "independent": round.independent,
     }
 
 
@@ -589,4 +642,5 @@ def _round(plain: dict[str, Any]) -> Round:
     wide = {name: agreement[name].astype(np.int64) for name in ("labels", "aligned")}
     wide["remarks"] = tuple(agreement["remarks"])
     counts = tuple(plain["agreed_counts"])
-    return Round(plain["index"], outputs, Agreement(**agreement | wide), plain["seconds"], counts)
+    stable, independent = plain.get("stability", math.nan), plain.get("independent", math.nan)
+    return Round(plain["index"], outputs, Agreement(**agreement | wide), plain["seconds"], counts, stable, independent)

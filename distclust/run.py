@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import time
 import warnings
@@ -303,7 +304,12 @@ def _drain(
     if last.index + 1 < method.n_rounds:
         console.print(f"ended after {last.index + 1} rounds: the number of agreed points grows no more")
     _conclude(console, found, folder, method)
-    return _reported(console, folder, data)
+    return _reported(console, folder, data) or (0 if _has_answer(last) else 1)
+
+
+def _has_answer(last: Round) -> bool:
+    """Return whether any member votes and any point has a label."""
+    return any(o.status == "voting" for o in last.outputs) and bool((last.agreement.labels >= 0).any())
 
 
 def _reported(console: Console, folder: RunFolder, data: Dataset) -> int:
@@ -421,8 +427,7 @@ class _Bars(_Lines):
             self.progress.update(self.tasks[event.member], completed=done, note=note)
 
     def round(self, round: Round) -> None:
-        agreed = round.agreement.agreed.mean()
-        self.progress.update(self.whole, completed=round.index + 1, note=f"agreed {agreed:.1%} of points")
+        self.progress.update(self.whole, completed=round.index + 1, note=_agreed(round).strip())
         for remark in _remarks(round):
             self._print(remark)
 
@@ -438,10 +443,12 @@ def _round_line(round: Round, method: EnsembleClusterer) -> str:
         f"{index}: {_scores(output.scores) if output.status == 'voting' else output.status}"
         for index, output in enumerate(round.outputs)
     )
-    return (
-        f"round {round.index + 1}/{method.n_rounds}  {round.seconds:.1f} s  "
-        f"agreed {round.agreement.agreed.mean():.1%}  members {members}"
-    )
+    return f"round {round.index + 1}/{method.n_rounds}  {round.seconds:.1f} s  {_agreed(round)}members {members}"
+
+
+def _agreed(round: Round) -> str:
+    """Return how many points are agreed on; "" with a single member, who agrees with nobody."""
+    return f"agreed {round.agreement.agreed.mean():.1%}  " if len(round.outputs) > 1 else ""
 
 
 def _remarks(round: Round) -> list[str]:
@@ -465,23 +472,31 @@ def _scores(scores: Any) -> str:
 
 
 def _conclude(console: Console, found: dict[str, Any], folder: RunFolder, method: EnsembleClusterer) -> None:
+    """Print the verdict, the table of members, consensus and baselines, and what has to be said of them."""
     from rich.table import Table
 
     free, truth = found["label_free"], found["with_truth"]
+    console.print(found["verdict"]["line"], soft_wrap=True, markup=False, style="bold")
     table = Table(title="result")
-    for name in ("", "status", "clusters in effect", *(("accuracy", "NMI", "ARI") if truth else ())):
-        table.add_column(name, justify="left" if name in ("", "status") else "right")
+    table.add_column("", no_wrap=True)
+    for name in ("clusters in effect", "stability", *(("accuracy", "NMI", "ARI") if truth else ())):
+        table.add_column(name, justify="right")
     for index, member in enumerate(free["members"]):
         row = truth["members"][index] if truth else None
-        effective = f"{member['effective_clusters']:.2f}" if "effective_clusters" in member else "-"
-        table.add_row(f"member {index}", member["status"], effective, *_percentages(row, truth))
+        status = "" if member["status"] == "voting" else f", {member['status']}"
+        effective = _two(member.get("effective_clusters"))
+        table.add_row(f"member {index}{status}", effective, "", *_percentages(row, truth))
     table.add_section()
     if truth:
         table.add_row("members' mean", "", "", *_percentages(truth["members_mean"], truth))
     row = truth["consensus"] if truth else None
-    table.add_row("consensus", "", f"{free['effective_clusters']:.2f}", *_percentages(row, truth))
-    if truth:
+    table.add_row("consensus", _two(free["effective_clusters"]), _two(free["stability"]), *_percentages(row, truth))
+    if truth and len(free["members"]) > 1:
         table.add_row(f"agreed points ({free['agreed']:.1%})", "", "", *_percentages(truth["agreed_points"], truth))
+    table.add_section()
+    for index, one in enumerate(found["baselines"]):
+        row = truth["baselines"][index] if truth else None
+        table.add_row(one["name"], _two(one["effective_clusters"]), _two(one["stability"]), *_percentages(row, truth))
     console.print(table)
     _explain(console, found, folder, method)
 
@@ -494,13 +509,16 @@ def _explain(console: Console, found: dict[str, Any], folder: RunFolder, method:
             say(f"member {index} has no vote: {member['status']}, {member['cause']}")
     if not free["voters"]:
         say("no member has a vote, so no point has a label; the causes above say what to try")
-    share = "all" if method.agreement_threshold == 1 else f"at least {method.agreement_threshold:.0%} of"
-    voting = sum(member["status"] == "voting" for member in free["members"])
-    whom = "voting members" if voting == free["voters"] else "voters, the members and all their latents together,"
-    say(
-        f"{share} {free['voters']} {whom} agree on {free['agreed']:.1%} of {found['n_samples']:,} points; "
-        f"on average {free['agreement']:.1%} of them stand behind a point's label"
-    )
+    elif len(free["members"]) == 1:
+        say("one member has no agreement to report: give n_members=5 for an ensemble")
+    else:
+        say(_agreement(found, method))
+    if found["baselines"]:
+        agree = " and ".join(f"{one['name']} {one['agreement_with_consensus']:.2f}" for one in found["baselines"])
+        say(
+            f"baselines on {found['baselines'][0]['n_points']:,} points, means of three seeds; adjusted Rand index "
+            f"with the consensus: {agree}"
+        )
     if found["with_truth"]:
         say("accuracy, NMI and ARI compare with the true classes, which no training step has seen")
         if reliability := found["with_truth"]["reliability"]:
@@ -509,12 +527,29 @@ def _explain(console: Console, found: dict[str, Any], folder: RunFolder, method:
                 for name in ("agreement", "predict_proba")
                 if name in reliability
             ]
-            say(
-                f"taken as the chance that a point's label is right, {' and '.join(off)} "
-                f"(mean over {reliability['n_samples']:,} points in ten bins; metrics.json)"
-            )
+            if off:
+                say(
+                    f"taken as the chance that a point's label is right, {' and '.join(off)} "
+                    f"(mean over {reliability['n_samples']:,} points in ten bins; metrics.json)"
+                )
     say(f"labels:      {folder.path / 'labels.parquet'}")
     say(f"TensorBoard: tensorboard --logdir {folder.path / 'tensorboard'}")
+
+
+def _agreement(found: dict[str, Any], method: EnsembleClusterer) -> str:
+    """Return on how many points the voters agree, in a sentence."""
+    free = found["label_free"]
+    share = "all" if method.agreement_threshold == 1 else f"at least {method.agreement_threshold:.0%} of"
+    voting = sum(member["status"] == "voting" for member in free["members"])
+    whom = "voting members" if voting == free["voters"] else "voters, the members and all their latents together,"
+    return (
+        f"{share} {free['voters']} {whom} agree on {free['agreed']:.1%} of {found['n_samples']:,} points; "
+        f"on average {free['agreement']:.1%} of them agree with a point's label"
+    )
+
+
+def _two(value: float | None) -> str:
+    return "-" if value is None or math.isnan(value) else f"{value:.2f}"
 
 
 def _percentages(scores: dict[str, float] | None, truth: object) -> list[str]:

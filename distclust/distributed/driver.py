@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from distclust.contracts import Array, Method, Pool, Round
 from distclust.distributed.pool import threads
 from distclust.errors import MembersLost
+from distclust.metrics import stability
 
 
 def rounds(method: Method, x: Array, pool: Pool, *, resume: Round | None = None) -> Iterator[Round]:
@@ -41,6 +42,8 @@ def rounds(method: Method, x: Array, pool: Pool, *, resume: Round | None = None)
             raise MembersLost(causes)
         with threads(1):  # so that its sums do not depend on the machine
             agreement = method.agree(outputs, last)
+            stable = stability(agreement.aligned)
         counts = (*(last.agreed_counts if last else ()), int(agreement.agreed.sum()))
-        last = Round(index, tuple(outputs), agreement, time.perf_counter() - start, counts)
+        independent = last.independent if last and method.trains_on_agreement else stable
+        last = Round(index, tuple(outputs), agreement, time.perf_counter() - start, counts, stable, independent)
         yield last

@@ -70,6 +70,7 @@ class EnsembleClusterer(ClusterMixin, ClassNamePrefixFeaturesOutMixin, Transform
     trains_on_agreement: ClassVar[bool] = False
     trains_in_teams: ClassVar[bool] = False  # whether `member` takes a team of workers, see `contracts.TeamMethod`
     may_end_early: ClassVar[bool] = False  # whether `finished` may say so before all rounds are done
+    shares_parameter: ClassVar[str] = ""  # the parameter that holds the clusters' expected shares, equal by default
 
     n_clusters: Annotated[int, Field(ge=2, description="number of clusters")] = 10
     n_members: Annotated[int, Field(ge=1, description="number of members of the ensemble")] = 1
@@ -149,6 +150,11 @@ class EnsembleClusterer(ClusterMixin, ClassNamePrefixFeaturesOutMixin, Transform
     def transform(self, X: Any) -> Array:
         """Return the latents of the members that have a say side by side, (N, D of all of them) float32."""
         return self._latents(self._door(X))
+
+    def scaled(self, x: Array) -> Array:
+        """Return checked points as the first member's network sees them, (N, D) float32."""
+        member: Any = next(m for m in self.members_ if m is not None)
+        return in_blocks(lambda block: member.scaled(block).flatten(1), x)
 
     def score(self, X: Any, y: object = None) -> float:
         """Return how good the clusters of X are without a label, the greater the better, in -1 .. 1.

@@ -104,6 +104,8 @@ class CombinationAssignment(EnsembleClusterer):
     Attributes: as in `EnsembleClusterer`.
     """
 
+    shares_parameter = "prior"
+
     support: Annotated[Support, Field(description="partition support")] = "greedy"
     prior: Annotated[
         Literal["uniform", "imb1", "imb2", "imb3"] | tuple[Annotated[float, Field(ge=0, le=1)], ...],
@@ -349,6 +351,11 @@ class CombinationMember:
         self.net.eval()
         with torch.no_grad():
             return self.net.posterior(x.to(self.device)).cpu()
+
+    def scaled(self, x: Tensor) -> Tensor:
+        """Return raw values as the network sees them."""
+        with torch.no_grad():
+            return self.net.scaling(x.to(self.device)).cpu()
 
     def transform(self, x: Tensor) -> Tensor:
         """Return the latents, (N, D)."""

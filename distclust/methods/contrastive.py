@@ -310,6 +310,11 @@ class ContrastiveMember:
         """Return the posterior of the clusters, (N, K)."""
         return self._look(x.to(self.device)).double().cpu()
 
+    def scaled(self, x: Tensor) -> Tensor:
+        """Return raw values as the network sees them."""
+        with torch.no_grad():
+            return self.net.student.scaling(x.to(self.device)).cpu()
+
     def transform(self, x: Tensor) -> Tensor:
         """Return the embeddings, (N, d): the gate's for MiCE, the student's for MoCo."""
         return self._read(self._embedding, x.to(self.device)).cpu()

@@ -157,6 +157,8 @@ class EntropyClustering(EnsembleClusterer):
     Attributes: as in `EnsembleClusterer`.
     """
 
+    shares_parameter = "target"
+
     loss: Annotated[Loss, Field(description="what is minimised")] = "self-labelling"
     seeds: Annotated[
         tuple[Annotated[int, Field(ge=-1)], ...] | str | None, Field(description="given labels, -1 = unknown")
@@ -371,6 +373,11 @@ class EntropyMember:
     def predict_proba(self, x: Tensor) -> Tensor:
         """Return the softmax, (N, K)."""
         return self._look(x.to(self.device)).double().cpu()
+
+    def scaled(self, x: Tensor) -> Tensor:
+        """Return raw values as the network sees them."""
+        with torch.no_grad():
+            return self.net.scaling(x.to(self.device)).cpu()
 
     def transform(self, x: Tensor) -> Tensor:
         """Return the features below the head, (N, D)."""

@@ -303,6 +303,11 @@ class SelectiveMember:
         with torch.no_grad():
             return self.net.posterior(x.to(self.device)).cpu()
 
+    def scaled(self, x: Tensor) -> Tensor:
+        """Return raw values as the network sees them."""
+        with torch.no_grad():
+            return self.net.scaling(x.to(self.device)).cpu()
+
     def transform(self, x: Tensor) -> Tensor:
         """Return the latents, (N, D)."""
         self.net.eval()

@@ -51,6 +51,8 @@ class Evidence:
         finished: whether the run went to its end.
         with_truth: the figures with true classes, as `results.measured` gives them; None = no classes.
         calibration: what `calibration.Calibration` holds; None before the run is finished.
+        verdict: as `results.told` gives it; None before the run is finished.
+        baselines: as `results.baseline_figures` gives them.
         data: what it was run on; its classes are read for the part with true classes alone. None = cannot be had.
         latents: of some points; None = cannot be had.
         missing: why something cannot be had, a sentence: "data", "latents".
@@ -64,6 +66,8 @@ class Evidence:
     finished: bool
     with_truth: Mapping[str, Any] | None
     calibration: Mapping[str, Any] | None
+    verdict: Mapping[str, Any] | None
+    baselines: Sequence[Mapping[str, Any]]
     data: Dataset | None
     latents: Latents | None
     missing: Mapping[str, str]
@@ -77,6 +81,11 @@ class Evidence:
     def voters(self) -> int:
         """How many had a vote in the last round."""
         return int(self.rounds[-1]["voters"])
+
+    @property
+    def has_agreement(self) -> bool:
+        """Whether there is an agreement to report: not with a single member."""
+        return not np.isnan(self.labelled.share).all()
 
     @property
     def members(self) -> Sequence[Mapping[str, Any]]:
@@ -132,6 +141,8 @@ def gathered(folder: RunFolder, data: Dataset | None = None) -> Evidence:
         finished=folder.finished,
         with_truth=found["with_truth"] if found else None,
         calibration=found.get("calibration") if found else None,
+        verdict=found.get("verdict") if found else None,
+        baselines=found.get("baselines", []) if found else [],
         data=data,
         latents=latents,
         missing=missing,

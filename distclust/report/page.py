@@ -116,6 +116,7 @@ def page(evidence: Evidence) -> str:
             "calibrated": calibrated(e),
             "map": _map(e),
             "members": members(e),
+            "baselines": baselines(e),
             "pairs": pairs(e),
             "troubles": troubles(e),
             "rounds": rounds_table(e),
@@ -168,9 +169,9 @@ def answer(e: Evidence) -> str:
 def facts(e: Evidence) -> list[tuple[str, str]]:
     """Return the figures of the last round, with their names."""
     last = e.rounds[-1]
+    shares = [("points agreed on", percent(last["agreed"])), ("mean agreement", percent(last["agreement"]))]
     found = [
-        ("points agreed on", percent(last["agreed"])),
-        ("mean agreement", percent(last["agreement"])),
+        *(shares if e.has_agreement else []),
         ("clusters in effect", f"{last['effective_clusters']:.1f} of {e.n_clusters}"),
         ("members with a vote", f"{sum(m['status'] == 'voting' for m in e.members)} of {len(e.members)}"),
         ("training", _duration(sum(line["seconds"] for line in e.rounds))),
@@ -226,6 +227,26 @@ def members(e: Evidence) -> Table:
     ]
     caption = "The members after the last round; stability is the mean adjusted Rand index with the other members"
     return Table(caption, head, rows)
+
+
+def baselines(e: Evidence) -> Table | None:
+    """Return what cheap clusterers find in the same points; None where they did not run."""
+    if not e.baselines:
+        return None
+    scores = e.with_truth.get("baselines", []) if e.with_truth else []
+    rows = [
+        [
+            one["name"],
+            _figure(one["stability"], ".2f"),
+            _figure(one["agreement_with_consensus"], ".2f"),
+            _figure(one["effective_clusters"], ".1f"),
+            *([percent(scores[index]["acc"])] if index < len(scores) and scores[index] else []),
+        ]
+        for index, one in enumerate(e.baselines)
+    ]
+    head = ["baseline", "stability", "adjusted Rand index with the consensus", "clusters in effect", "accuracy"]
+    caption = f"Cheap clusterers of the input next to the ensemble: {e.baselines[0]['n_points']:,} points, three seeds"
+    return Table(caption, head[: len(rows[0])], rows)
 
 
 def _with_the_others(e: Evidence) -> list[float | None]:
@@ -299,7 +320,8 @@ def courses(e: Evidence) -> list[Picture]:
     if len(e.rounds) < 2:
         return []
     shares = [_course(e, colour, name) for colour, name in enumerate(("agreed", "agreement", "stability"))]
-    shown = [("How far the members agree", Chart("", "round", "0 to 1", shares, top=1.05, bands=True))]
+    chart = Chart("", "round", "0 to 1", shares, top=1.05, bands=True)
+    shown = [("How far the members agree", chart)] if e.has_agreement else []
     for name in _losses(e):
         means, spreads = _mean_of_members(e, name)
         known = np.flatnonzero(~np.isnan(means))
@@ -360,16 +382,19 @@ def _map(e: Evidence) -> Map | str:
         f"The latents of member {e.latents.member} in the plane, by t-SNE: {which}. What lies together is alike to the "
         f"network; distances between groups, and directions, mean little."
     )
+    by_cluster = picture(
+        clouds("", [Cloud("", at, labels)], e.n_clusters, "cluster", NARROW),
+        f"Map of {which}, each with the colour and marker of its cluster, numbered where it lies.",
+        "By cluster",
+    )
+    if not e.has_agreement:
+        return Map(sentence, [by_cluster])
     share = e.labelled.share[rows]
     shade = Graded(at, share, float(min(share.min(), 0.5)), agreed, ("agreed on", "not agreed on"))
     return Map(
         sentence,
         [
-            picture(
-                clouds("", [Cloud("", at, labels)], e.n_clusters, "cluster", NARROW),
-                f"Map of {which}, each with the colour and marker of its cluster, numbered where it lies.",
-                "By cluster",
-            ),
+            by_cluster,
             picture(
                 graded(shade, "agreement", NARROW),
                 f"The same map by agreement: {percent(agreed.mean())} of the points shown are agreed on (dots), the "

@@ -94,7 +94,7 @@ def truth(evidence: Evidence) -> Truth | None:
         return None
     y, labels = e.data.y if e.data is not None else None, e.labelled.labels
     there = None if y is None or not ((y >= 0) & (labels >= 0)).any() else y
-    bins = found.get("reliability") or (None if there is None else _agreement_bins(e, there))
+    bins = found.get("reliability") or (None if there is None or not e.has_agreement else _agreement_bins(e, there))
     printed = printed_numbers(e.spec, e.parameter)
     return Truth(
         _scores(found),
@@ -168,7 +168,7 @@ def _classes(e: Evidence, y: Labels) -> Classes:
     )
     known = y >= 0
     right = metrics.correct(e.labelled.labels, y)
-    curve = metrics.coverage_curve(e.labelled.share[known], right[known])
+    curve = metrics.coverage_curve(np.nan_to_num(e.labelled.share[known]), right[known])
     return Classes(of_pairs(pairs), _mix_ups(counts), covered(curve, "accuracy"))
 
 
