@@ -27,6 +27,7 @@ _HOME = {
     "assign": "",
     "consensus": "",
     "export_onnx": "methods.exported",
+    "judge": "verdict",
     "labelling": "",
     "load": "data",
     "load_model": "methods.saved",

@@ -319,13 +319,17 @@ def _try_shares(e: Evidence) -> str:
     return f"Take the labels of {found.name}, or other members."
 
 
-_FEWER_OR_OTHER = "There may be no groups: try other features, or look for a number of clusters with choose_k."
+def _try_other_data_or_method(e: Evidence) -> str:
+    if found := _clearer(e):
+        return f"{found.name} finds groups with gaps around each: take another method."
+    return "There may be no groups: try other features, or look for a number of clusters with choose_k."
+
 
 RULES: dict[str, Rule] = {
     "no labels": Rule("do not use", _no_labels, lambda e: "The members' causes say what to try."),
     "collapsed": Rule("do not use", _collapsed, lambda e: "The members' causes say what to try."),
-    "chance": Rule("do not use", _chance, lambda e: _FEWER_OR_OTHER),
     "uneven": Rule("do not use", _uneven, _try_shares),
+    "chance": Rule("do not use", _chance, _try_other_data_or_method),
     "beaten": Rule("with care", _beaten, lambda e: "Compare its labels, or let such clusterers be members."),
     "unstable": Rule("with care", _unstable, lambda e: "Train longer, or take the points of high agreement alone."),
     "single": Rule("with care", _single, lambda e: "Give n_members=5."),
