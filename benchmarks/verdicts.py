@@ -2,9 +2,9 @@
 
     python benchmarks/verdicts.py [--methods combination,selective] [--out FILE]
 
-Half of the data sets have no groups to find: noise, one long group, shuffled pixels, repeated rows, a mistake of units.
-Wrong is a verdict of "good" where there are no groups or the labels miss them (adjusted Rand index below 0.5), and one of
-"do not use" where the labels are right (above 0.9). Classes are read for the table alone, after the verdict.
+Half of the data sets have no groups to find: noise, one long group, shuffled pixels, repeated rows, a mistake of
+units. Wrong is a verdict of "good" where there are no groups or the labels miss them (adjusted Rand index below 0.5),
+and one of "do not use" where the labels are right (above 0.9). Classes are read for the table alone, after the verdict.
 """
 
 from __future__ import annotations

@@ -513,7 +513,7 @@ def _explain(console: Console, found: dict[str, Any], folder: RunFolder, method:
         say("one member has no agreement to report: give n_members=5 for an ensemble")
     else:
         say(_agreement(found, method))
-    if found["baselines"]:
+    if found["baselines"] and free["voters"]:
         agree = " and ".join(f"{one['name']} {one['agreement_with_consensus']:.2f}" for one in found["baselines"])
         say(
             f"baselines on {found['baselines'][0]['n_points']:,} points, means of three seeds; adjusted Rand index "

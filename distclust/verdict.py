@@ -92,7 +92,9 @@ class Evidence:
         return len(np.unique(self.labels[self.labels >= 0]))
 
     def agreement_with(self, baseline: Baseline) -> float:
-        """Return the mean adjusted Rand index of a baseline's labelings with the consensus."""
+        """Return the mean adjusted Rand index of a baseline's labelings with the consensus; nan without any label."""
+        if not self.n_used:
+            return math.nan
         return float(np.mean([adjusted_rand_index(row, self.labels) for row in baseline.labels]))
 
 

@@ -53,6 +53,10 @@ def test_a_run_ends_with_labels_a_user_can_open(tmp_path, capsys):
     assert "round 1/2" in out
     assert "round 2/2" in out
     assert "consensus" in out
+    verdict = json.loads((tmp_path / "r" / "metrics.json").read_text())["verdict"]
+    assert verdict["line"] in out
+    assert out.index(verdict["line"]) < out.index("member 0  ")  # the first line of the result
+    assert out.index("UMAP + HDBSCAN") > out.index("member 0  ")
     assert "true classes, which no training step has seen" in out
     told = re.search(
         r"label is right, agreement is off by (.*)% and predict_proba is off by (.*)% \(mean over 1,797", out
@@ -68,7 +72,7 @@ def test_a_run_that_ends_early_says_so_and_a_member_that_abstains_is_named(tmp_p
     x = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)  # one group
     np.save(tmp_path / "mine.npy", x)
     words = [f"dataset={tmp_path}/mine.npy", "n_clusters=5", "pool.kind=local", "n_members=2", "pretrain_epochs=1"]
-    assert main([*words, "labelling=hdbscan", "--out", str(tmp_path / "r")]) == 0
+    assert main([*words, "labelling=hdbscan", "--out", str(tmp_path / "r")]) == 1  # no point has a label
     out = capsys.readouterr().out
     assert "2 members, up to 30 rounds" in out
     assert "round 1: member 0 has no vote, abstained: no level of the linkage tree" in out
@@ -128,7 +132,7 @@ def test_a_folder_of_images_leads_back_to_its_files(tmp_path, capsys):
     words = ["combination", f"dataset={tmp_path}/photos", "n_clusters=3", *QUICK[2:], "--out", str(tmp_path / "r")]
     assert main(words) == 2
     assert "1 of 31 image files" in capsys.readouterr().err
-    assert main([*words, "dataset.broken=skip", "dataset.size=[16, 20]"]) == 0
+    assert main([*words, "dataset.broken=skip", "dataset.size=[16, 20]"]) == 1  # both members collapse on noise
     out = capsys.readouterr().out
     assert "photos: 30 points of 1 x 16 x 20, 3 clusters" in out
     assert "photos: 1 image file cannot be read, left out: broken.png (no image of a known kind)" in out
