@@ -26,7 +26,7 @@ Points = npt.NDArray[np.float32]
 _SEEDS = 3
 _KMEANS_STARTS = 3
 _REFERENCES = ("gaussian", "uniform")
-_REFERENCE_POINTS = 1_000  # of which UMAP makes a layout of reference data
+_REFERENCE_POINTS = 500  # of which UMAP makes a layout of reference data
 
 
 @dataclass(frozen=True, eq=False)

@@ -28,8 +28,8 @@ from distclust.separation import separation
 
 Floats = npt.NDArray[np.float64]
 
-_MOST_POINTS = 3_000  # that are looked at
-_MOST_VALUES = 12_000_000  # of all of them: fewer points where each has many
+_MOST_POINTS = 2_000  # that are looked at
+_MOST_VALUES = 8_000_000  # of all of them: fewer points where each has many
 _FEWEST_POINTS = 300
 _SEPARATED = 0.3  # separation from which on a cluster counts as separated
 _NO_GAP = 0.1  # below which two clusters are slices of one group
@@ -52,7 +52,7 @@ class Evidence:
         voters: number of voting members, the concatenation of SPC's latents included.
         collapsed: number of members that collapsed.
         seats: number of members and of other voters.
-        rows: (n,) points that were looked at; at most 3,000, drawn by the seed, each distinct point once.
+        rows: (n,) points that were looked at; at most 2,000, drawn by the seed, each distinct point once.
         labels: (n,) their consensus labels, -1 = none.
         stability: mean adjusted Rand index of the members; nan with fewer than two voters.
         independent: the same before any member has seen what the others say.
@@ -133,7 +133,7 @@ def judge(model: EnsembleClusterer, X: Any) -> Verdict:
 
     Args:
         model: fitted.
-        X: the data it was fitted on. At most 3,000 points are looked at, fewer if each has more than 4,000 values.
+        X: the data it was fitted on. At most 2,000 points are looked at, fewer if each has more than 4,000 values.
 
     Raises:
         DataError: X is not what the model was fitted on.

@@ -11,6 +11,12 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
 
+@pytest.fixture(autouse=True)
+def _small_verdicts(monkeypatch):
+    """Look at 300 points for a verdict, as runs are many; tests/test_verdict.py looks at as many as a user's run."""
+    monkeypatch.setattr("distclust.verdict._MOST_POINTS", 300)
+
+
 @pytest.fixture(scope="session")
 def digits():
     from distclust import load

@@ -6,15 +6,21 @@ import numpy as np
 import pytest
 
 import distclust
-from distclust import CombinationAssignment, EntropyClustering
+from distclust import CombinationAssignment, EntropyClustering, verdict
 from distclust.baselines import Baseline
 from distclust.contracts import Dataset
 from distclust.data.reference import reference_of
 from distclust.errors import DataError
 from distclust.verdict import RULES, Evidence, decide, judge
 
+POINTS = verdict._MOST_POINTS
 TWO = np.repeat([0, 1], 50)
 UNEVEN = np.repeat([0, 1], [90, 10])
+
+
+@pytest.fixture(autouse=True)
+def _as_a_user(monkeypatch):
+    monkeypatch.setattr(verdict, "_MOST_POINTS", POINTS)
 
 
 def baseline(labels, gap, stability=1.0):
