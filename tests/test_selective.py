@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 from dataclasses import dataclass, replace
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -245,6 +246,38 @@ def test_auto_is_the_tree_where_it_has_a_cut_and_else_a_mixture_that_is_named(bl
         "a Gaussian mixture labels member 0, member 1, the concatenation, where no level of HDBSCAN's tree has exactly "
         "5 clusters",
     )
+
+
+UNEVEN = {"990:10": (990, 10), "900:100": (900, 100), "five": (700, 200, 60, 30, 10)}
+
+
+def uneven(sizes, n_dimensions, separation, seed):
+    """Normal groups of unit deviation, the nearest two centres so many deviations apart."""
+    rng = np.random.default_rng(seed)
+    centres = rng.normal(size=(len(sizes), n_dimensions))
+    centres *= separation / min(np.linalg.norm(a - b) for a, b in combinations(centres, 2))
+    y = rng.permutation(np.repeat(np.arange(len(sizes)), sizes))
+    return (centres[y] + rng.normal(size=(len(y), n_dimensions))).astype(np.float32), y
+
+
+def test_groups_of_uneven_size_are_found_and_said_to_be_such():
+    x, y = uneven(UNEVEN["five"], 10, 12, 0)
+    last = SelectivePseudoLabel(n_clusters=5, n_members=2, encoder="none", n_rounds=1).fit(x).last_round_
+    assert metrics.adjusted_rand_index(last.agreement.labels, y) > 0.98
+    assert all(output.scores["min_cluster_size"] <= 10 for output in last.outputs)
+    assert "member 0, member 1, the concatenation" in last.agreement.remarks[0]
+    assert "N / 2K = 100" in last.agreement.remarks[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("sizes", UNEVEN.values(), ids=UNEVEN)
+def test_members_find_groups_of_uneven_size_and_keep_them(sizes, seed):
+    x, y = uneven(sizes, (2, 20)[seed], 10, seed)
+    model = SelectivePseudoLabel(n_clusters=len(sizes), n_members=2, n_rounds=3, random_state=seed).fit(x)
+    assert {output.status for output in model.last_round_.outputs} == {"voting"}
+    assert metrics.adjusted_rand_index(model.labels_, y) > 0.98
+    assert metrics.adjusted_rand_index(model.predict(x), y) > 0.98
 
 
 def test_latents_that_have_collapsed_are_reported(monkeypatch, blobs):

@@ -151,7 +151,7 @@ class SelectivePseudoLabel(EnsembleClusterer):
         extra = self._concatenated(outputs, 0 if last is None else last.index + 1)
         agreement = super().agree([*outputs, *extra])
         remarks = tuple(f"the concatenation of all latents has no vote: {o.cause}" for o in extra if o.cause)
-        remarks += agreement.remarks + _mixtures([*outputs, *extra], len(outputs), self.n_clusters)
+        remarks += agreement.remarks + _ways(self, [*outputs, *extra], len(outputs))
         labels, aligned = agreement.labels, agreement.aligned[: len(outputs)]
         if last is not None:
             kept = rename(labels, last.agreement.labels, self.n_clusters)
@@ -420,13 +420,28 @@ def _how(settings: SelectivePseudoLabel, found: AutoLabels) -> dict[str, float]:
     return {"mixture": float(found.by == "umap-gmm"), "min_cluster_size": float(found.min_cluster_size)}
 
 
-def _mixtures(outputs: Sequence[MemberOutput], n_members: int, n_clusters: int) -> tuple[str, ...]:
-    """Return the remark on labellings, of the members and then of their concatenation, for which a mixture stood in."""
+def _ways(settings: SelectivePseudoLabel, outputs: Sequence[MemberOutput], n_members: int) -> tuple[str, ...]:
+    """Return the remarks on how labellings were found, those of the members and then that of their concatenation.
+
+    Remarked on are labellings by a mixture, and by smaller clusters than N / 2K.
+    """
     by_mixture = [index for index, output in enumerate(outputs) if output.scores.get("mixture")]
-    if not by_mixture:
-        return ()
-    whose = [f"member {index}" if index < n_members else "the concatenation" for index in by_mixture]
-    return (
-        f"a Gaussian mixture labels {', '.join(whose)}, where no level of HDBSCAN's tree has exactly {n_clusters} "
-        f"clusters",
-    )
+    remarks = []
+    if by_mixture:
+        remarks.append(
+            f"a Gaussian mixture labels {_named(by_mixture, n_members)}, where no level of HDBSCAN's tree has exactly "
+            f"{settings.n_clusters} clusters"
+        )
+    usual = len(outputs[0].labels) // (2 * settings.n_clusters)
+    sizes = {index: int(output.scores.get("min_cluster_size", 0)) for index, output in enumerate(outputs)}
+    smaller = [index for index, size in sizes.items() if 0 < size < usual]
+    if smaller and settings.min_cluster_size == "auto":
+        remarks.append(
+            f"groups of uneven size: HDBSCAN's tree of {_named(smaller, n_members)} is cut at clusters of at least "
+            f"{min(sizes[index] for index in smaller)} points in place of N / 2K = {usual}"
+        )
+    return tuple(remarks)
+
+
+def _named(indices: Sequence[int], n_members: int) -> str:
+    return ", ".join(f"member {index}" if index < n_members else "the concatenation" for index in indices)
