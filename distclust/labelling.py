@@ -45,7 +45,7 @@ _UNCLEAR = 1.5  # below it the cut at N / 2K is no evidence against a group of l
 _OUTLIERS = 0.01  # share of the points below which a cluster may be outliers
 _MOST_NOISE = 0.1  # share of the points that a clear cut may leave as noise
 _SAME = 0.95  # adjusted Rand index from which two cuts are the same
-_TREE_WORK = 5_000**2 * 20  # N^2 D up to which the tree of the latents themselves costs less than UMAP
+_TREE_WORK = 2_000**2 * 50  # N^2 D up to which the tree of the latents themselves costs a small part of UMAP
 
 _MIN_NEIGHBORS = 10  # 30 N / 70,000 alone would leave small data with graphs in shreds
 _CURVE = {"a": 1.9328084, "b": 0.7904950}  # of UMAP at min_dist = 0; its own fit ends elsewhere on other processors
@@ -235,9 +235,10 @@ def auto_label(
     if n_clusters in (1, n_points):
         return AutoLabels(np.arange(n_points) % n_clusters, "umap-hdbscan", size)
     layout = embed(latents, seed, n_neighbors).astype(np.float64)
-    paper = _try_cut(_tree(layout, _min_samples(n_points, n_clusters)), n_clusters, size)
+    tree = _tree(layout, _min_samples(n_points, n_clusters))
+    paper = _try_cut(tree, n_clusters, size)
     if min_cluster_size is None and (paper is None or paper.persistence < _CLEAR**_CLEARER):
-        other = _clear_cut(layout, points.astype(np.float64), n_clusters, paper.persistence if paper else 1.0)
+        other = _clear_cut(layout, tree, points.astype(np.float64), n_clusters, paper.persistence if paper else 1.0)
         if other is not None:
             return other
     if paper is None:
@@ -413,18 +414,19 @@ def _in_order_met(names: npt.NDArray[np.int64]) -> Labels:
     return labels
 
 
-def _clear_cut(layout: Space, points: Space, n_clusters: int, paper: float) -> AutoLabels | None:
+def _clear_cut(layout: Space, coarse: Space, points: Space, n_clusters: int, paper: float) -> AutoLabels | None:
     """Return the clearest cut of the layout (N, 2) or the points (N, D), large clusters before small, if one is clear.
 
     Args:
         layout: of UMAP.
+        coarse: its linkage tree.
         points: the latents.
         n_clusters: number of clusters K.
         paper: persistence of the layout's cut at N / 2K.
     """
-    min_samples = _min_samples(len(layout), n_clusters)
-    coarse, fine = _tree(layout, min_samples), _tree(layout, min(_SMALL_MIN_SAMPLES, min_samples))
-    own = _tree(points, min(_SMALL_MIN_SAMPLES, min_samples)) if points.shape[0] * points.size <= _TREE_WORK else None
+    min_samples = min(_SMALL_MIN_SAMPLES, _min_samples(len(layout), n_clusters))
+    fine = _tree(layout, min_samples)
+    own = _tree(points, min_samples) if len(points) * points.size <= _TREE_WORK else None
     best, most, best_size = None, 1.0, 0
     for size in _sizes(len(layout), n_clusters):
         cuts = [

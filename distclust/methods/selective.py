@@ -437,8 +437,8 @@ def _ways(settings: SelectivePseudoLabel, outputs: Sequence[MemberOutput], n_mem
     smaller = [index for index, size in sizes.items() if 0 < size < usual]
     if smaller and settings.min_cluster_size == "auto":
         remarks.append(
-            f"groups of uneven size: HDBSCAN's tree of {_named(smaller, n_members)} is cut at clusters of at least "
-            f"{min(sizes[index] for index in smaller)} points in place of N / 2K = {usual}"
+            f"HDBSCAN's tree of {_named(smaller, n_members)} is cut at clusters of at least "
+            f"{min(sizes[index] for index in smaller)} points in place of N / 2K = {usual}: there are smaller groups"
         )
     return tuple(remarks)
 
