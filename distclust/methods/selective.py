@@ -290,7 +290,9 @@ class SelectiveMember:
             self.own = found.labels
         scores |= _how(self.settings, found)
         scores["effective_clusters"] = float(effective_clusters(found.labels))
-        return collapse(MemberOutput(found.labels, latents, scores), x, self.net.scaling)
+        marked = collapse(MemberOutput(found.labels, latents, scores), x, self.net.scaling)
+        # "auto" goes below N / 2K only for a clear cut: the small group stands apart, however few its points
+        return replace(marked, status="voting", cause="") if _went_below(self.settings, found, len(x)) else marked
 
     def predict_proba(self, x: Tensor) -> Tensor:
         """Return the pseudo-classifier's softmax, (N, K), in the consensus' names."""
@@ -441,6 +443,12 @@ def _ways(settings: SelectivePseudoLabel, outputs: Sequence[MemberOutput], n_mem
             f"{min(sizes[index] for index in smaller)} points in place of N / 2K = {usual}: there are smaller groups"
         )
     return tuple(remarks)
+
+
+def _went_below(settings: SelectivePseudoLabel, found: AutoLabels, n_samples: int) -> bool:
+    """Return whether "auto" chose smaller clusters than N / 2K because their cut is clear."""
+    is_free = settings.labelling == "auto" and settings.min_cluster_size == "auto"
+    return is_free and 0 < found.min_cluster_size < n_samples // (2 * settings.n_clusters)
 
 
 def _named(indices: Sequence[int], n_members: int) -> str:
