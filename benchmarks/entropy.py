@@ -125,7 +125,8 @@ def run(
 ) -> dict[str, object]:
     """Train the members with one loss and return their figures."""
     parameters = fixed(setting) | ({"n_epochs": epochs} if epochs else {}) | LOSSES[name] | searched
-    model = EntropyClustering(n_clusters=data.n_clusters, n_members=members, n_rounds=1, **parameters)
+    defaults = {"start": "fair"} | ({"scaling": "standard"} if data.x.ndim == 2 else {})  # as when first measured
+    model = EntropyClustering(n_clusters=data.n_clusters, n_members=members, n_rounds=1, **(defaults | parameters))
     start = time.perf_counter()
     with LocalPool() as pool:
         model.fit(data.x, pool=pool)

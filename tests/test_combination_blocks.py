@@ -40,8 +40,8 @@ def points(n, seed=0):
 def test_rounds_share_the_epochs_evenly(n_samples, n_rounds, batch_size, more):
     n_epochs = "auto" if more is None else n_rounds + more
     method = CombinationAssignment(n_rounds=n_rounds, n_epochs=n_epochs, batch_size=batch_size)
-    shares = [method.epochs(n_samples, round) for round in range(n_rounds)]
-    total = method.total_epochs(n_samples)
+    shares = [method.epochs((1, 28, 28), n_samples, round) for round in range(n_rounds)]
+    total = method.total_epochs((1, 28, 28), n_samples)
     assert [epoch for share in shares for epoch in share] == list(range(total))
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
     assert min(map(len, shares)) >= 1
@@ -52,7 +52,7 @@ def test_rounds_share_the_epochs_evenly(n_samples, n_rounds, batch_size, more):
 @settings(deadline=None)
 @given(st.integers(2, 100_000), st.integers(1, 60), st.integers(2, 2000))
 def test_auto_is_ten_epochs_or_as_many_as_small_data_needs(n_samples, n_rounds, batch_size):
-    total = CombinationAssignment(n_rounds=n_rounds, batch_size=batch_size).total_epochs(n_samples)
+    total = CombinationAssignment(n_rounds=n_rounds, batch_size=batch_size).total_epochs((1, 28, 28), n_samples)
     steps = n_batches(n_samples, batch_size)
     assert total >= max(10, n_rounds)
     assert total * steps >= _MIN_STEPS

@@ -341,7 +341,7 @@ def test_a_scaling_of_an_older_model_is_read():
 def test_scaling_is_kept_with_the_network():
     x = data((20, 3, 4, 4), np.float32)
     fitted, fresh = Scaling((3, 4, 4)).fit(torch.from_numpy(x), "standard"), Scaling((3, 4, 4))
-    assert sorted(fitted.state_dict()) == ["factor", "offset", "residual"]
+    assert sorted(fitted.state_dict()) == ["factor", "length", "offset", "residual"]
     fresh.load_state_dict(fitted.state_dict())
     assert torch.equal(fresh(torch.from_numpy(x)), fitted(torch.from_numpy(x)))
     assert not list(fitted.parameters())  # it is fitted, not trained

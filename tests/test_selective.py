@@ -41,7 +41,7 @@ def test_training_is_algorithm_1_written_plainly(blobs):
     x = torch.from_numpy(blobs[0])
     n, k = len(x), 3
     few = {"pretrain_epochs": 2, "epochs": 1}  # Adam soon makes much of a difference in the last digit
-    settings = SelectivePseudoLabel(**QUICK | few, n_members=2, latent_dim=4, random_state=7)
+    settings = SelectivePseudoLabel(**QUICK | few, encoder="mlp", n_members=2, latent_dim=4, random_state=7)
     nets = [SelectiveNet(settings, (8,), m) for m in range(2)]
     optimisers = [torch.optim.Adam(net.parameters(), lr=1e-3, fused=True) for net in nets]
     mean, std = x.double().mean(0), x.double().std(0, correction=0)
@@ -449,11 +449,11 @@ def test_every_kind_of_data(shape, encoder):
 
 
 def test_small_data_is_pretrained_longer():
-    assert SelectivePseudoLabel().n_epochs(0, 70_000) == 10
-    assert SelectivePseudoLabel().n_epochs(0, 9298) == 10
-    assert SelectivePseudoLabel().n_epochs(0, 1797) == 49  # of 29 steps
-    assert SelectivePseudoLabel(pretrain_epochs=3).n_epochs(0, 100) == 3
-    assert SelectivePseudoLabel().n_epochs(1, 100) == 8
+    assert SelectivePseudoLabel().n_epochs((1, 28, 28), 0, 70_000) == 10
+    assert SelectivePseudoLabel().n_epochs((1, 28, 28), 0, 9298) == 10
+    assert SelectivePseudoLabel().n_epochs((1, 28, 28), 0, 1797) == 49  # of 29 steps
+    assert SelectivePseudoLabel(pretrain_epochs=3).n_epochs((1, 28, 28), 0, 100) == 3
+    assert SelectivePseudoLabel().n_epochs((1, 28, 28), 1, 100) == 8
 
 
 # new points

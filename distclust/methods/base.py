@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -27,10 +27,16 @@ from distclust.distributed.driver import rounds
 from distclust.distributed.pool import LocalPool, threads
 from distclust.errors import DataError, DataWarning, Message, ParameterError, RunError, option
 from distclust.metrics import effective_clusters, stability
-from distclust.nets.scaling import ScalingName, left_different
+from distclust.nets.scaling import ChosenScaling, ScalingName, choose_scaling, left_different
 from distclust.parameters import check, declared
 from distclust.seeding import generator
 from distclust.separation import separation
+
+if TYPE_CHECKING:
+    Rounds = int  # what everybody finds in a checked method
+else:
+    Rounds = Literal["auto"] | Annotated[int, Field(ge=1)]
+AUTO_ROUNDS: Any = "auto"  # stands for a number of rounds that goes with n_epochs
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -69,6 +75,7 @@ class EnsembleClusterer(ClusterMixin, ClassNamePrefixFeaturesOutMixin, Transform
 
     trains_on_agreement: ClassVar[bool] = False
     trains_in_teams: ClassVar[bool] = False  # whether `member` takes a team of workers, see `contracts.TeamMethod`
+    most_rounds: ClassVar[int] = 10  # that n_rounds="auto" stands for
     may_end_early: ClassVar[bool] = False  # whether `finished` may say so before all rounds are done
     shares_parameter: ClassVar[str] = ""  # the parameter that holds the clusters' expected shares, equal by default
 
@@ -201,11 +208,25 @@ class EnsembleClusterer(ClusterMixin, ClassNamePrefixFeaturesOutMixin, Transform
         except ParameterError as error:
             faults += error.faults
         if not faults:
+            values = self._resolved(values, x)
             faults += self._faults(values, x)
         if faults:
             raise ParameterError(faults)
         _say_what_is_lost(x, values.get("scaling", "auto"))
         return type(self)(**values)
+
+    def chosen_scaling(self, x: Array) -> ChosenScaling | None:
+        """Return how vectors are scaled and why, for the run to state; None for other data.
+
+        Args:
+            x: the data, checked before.
+        """
+        how = getattr(self, "scaling", None)
+        if how is None or x.ndim != 2:
+            return None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # a mapped file cannot be written to, and is not
+            return choose_scaling(torch.from_numpy(x), how)
 
     def agree(self, outputs: Sequence[MemberOutput], last: Round | None = None) -> Agreement:
         """Align the labellings of the members that have a say and take their vote."""
@@ -248,6 +269,12 @@ class EnsembleClusterer(ClusterMixin, ClassNamePrefixFeaturesOutMixin, Transform
     def member(self, shape: tuple[int, ...], index: int, device: str = "cpu") -> Member:
         """Return a new member; see `contracts.Method`."""
         raise NotImplementedError
+
+    def _resolved(self, values: dict[str, Any], x: Array) -> dict[str, Any]:
+        """Return the parameters with those in place of "auto" that the driver has to know."""
+        if values.get("n_rounds") != "auto":
+            return values
+        return {**values, "n_rounds": auto_rounds(values.get("n_epochs", "auto"), self.most_rounds)}
 
     def _faults(self, values: dict[str, Any], x: Array) -> list[str]:
         """Return the faults that only show against the data or between parameters."""
@@ -492,6 +519,11 @@ def share_faults(name: str, values: dict[str, Any]) -> list[str]:
         f"{name} has {len(shares)} values with sum {sum(shares):g}; it must be a distribution over the {k} clusters: "
         f"{k} shares that sum to 1. Divide them by their sum, or use {name}='uniform'."
     ]
+
+
+def auto_rounds(n_epochs: Any, most: int) -> int:
+    """Return what n_rounds="auto" stands for: `most`, or one for each epoch where fewer were asked for."""
+    return most if n_epochs == "auto" else min(most, n_epochs)
 
 
 def round_faults(values: dict[str, Any]) -> list[str]:

@@ -28,9 +28,11 @@ from distclust.data import check_x, imbalance_prior
 from distclust.distributed.pool import chosen_device, threads
 from distclust.errors import DataError
 from distclust.methods.base import (
+    AUTO_ROUNDS,
     BLOCK,
     COLLAPSED,
     EnsembleClusterer,
+    Rounds,
     batches,
     collapse,
     collapsed,
@@ -42,7 +44,7 @@ from distclust.methods.base import (
     share_faults,
 )
 from distclust.metrics import effective_clusters
-from distclust.nets import Scaling, build, build_decoder
+from distclust.nets import LinearEncoder, Scaling, build, build_decoder
 from distclust.seeding import generator, integer, torch_generator, torch_stream
 
 Support = Literal[
@@ -58,8 +60,9 @@ Support = Literal[
 ]
 
 _INIT_POINTS = 10_000  # points that k-means sees at the start
-_INIT_TRIALS = 10  # runs of k-means of which the tightest is taken
+_INIT_TRIALS, _LINEAR_TRIALS = 10, 3  # runs of k-means of which the tightest is taken
 _MIN_STEPS = 500  # optimiser steps that n_epochs="auto" makes sure of on small data
+_LINEAR_EPOCHS, _LINEAR_STEPS = 3, 100  # the same for an encoder that starts as the data's own geometry
 # Weight of the support's term against the mean cost: the ratios of the authors' program.
 _WEIGHTS = {"entropy": 1000.0, "sum-of-squares": 100.0, "variance": 100.0, "concrete-k-means": 1.0}
 
@@ -86,12 +89,17 @@ class CombinationAssignment(EnsembleClusterer):
             keeps its volume that of sigma I.
         sigma: isotropic variance of every cluster, > 0.
         latent_dim: dimension of the latents.
-        encoder: "conv", "mlp", "window", or "auto" by the data's shape, see `nets.build`.
-        scaling: how raw values are scaled, see `nets.Scaling`; "auto" is "unit" for images, else "standard".
+        encoder: "conv", "mlp", "linear", "window", or "auto": "linear" for vectors, else by the data's shape, see
+            `nets.build`. "linear" starts at the data's principal components, so that the distances between points,
+            which mean something in embeddings, are not lost in a random network.
+        scaling: how raw values are scaled, see `nets.Scaling`; "auto" is "unit" for images, see `nets.choose_scaling`.
         centroids: where they start. "normal" draws from N(0, 1) as in the paper; "k-means" takes the k-means centres
-            of the untrained encodings and moves them to equal distances, see `equidistant`.
-        n_epochs: passes over the data, or "auto": 10 as in the paper, more on small data, for 500 optimiser steps.
-        n_rounds: looks at the labels during training, evenly spread; at most n_epochs.
+            of the untrained encodings and moves them to equal distances, see `equidistant`; with "linear" encodings of
+            fewer than K - 1 dimensions, which have no room for that, it leaves them where they are.
+        n_epochs: passes over the data, or "auto": 10 as in the paper, more on small data, for 500 optimiser steps; with
+            "linear" 3, or more for 100 steps.
+        n_rounds: labelings during training, evenly spread; at most n_epochs. "auto" is 10, or n_epochs where that is
+            less.
         batch_size: points a batch.
         learning_rate: of Adam, for encoder and centroids.
         schedule: "cosine" lets the learning rate fall to zero along half a cosine, "constant" is the paper's.
@@ -114,15 +122,15 @@ class CombinationAssignment(EnsembleClusterer):
     covariance: Annotated[Literal["isotropic", "estimated"], Field(description="shape of the clusters")] = "isotropic"
     sigma: Annotated[float, Field(gt=0, allow_inf_nan=False, description="isotropic variance of every cluster")] = 100.0
     latent_dim: Annotated[int, Field(ge=1, description="dimension of the latents")] = 128
-    encoder: Annotated[Literal["auto", "conv", "mlp", "window"], Field(description="network")] = "auto"
-    scaling: Annotated[Literal["auto", "unit", "standard", "none"], Field(description="how raw values are scaled")] = (
-        "auto"
-    )
+    encoder: Annotated[Literal["auto", "conv", "mlp", "linear", "window"], Field(description="network")] = "auto"
+    scaling: Annotated[
+        Literal["auto", "unit", "standard", "center", "length", "none"], Field(description="how raw values are scaled")
+    ] = "auto"
     centroids: Annotated[Literal["k-means", "normal"], Field(description="where the centroids start")] = "k-means"
     n_epochs: Annotated[Literal["auto"] | Annotated[int, Field(ge=1)], Field(description="passes over the data")] = (
         "auto"
     )
-    n_rounds: Annotated[int, Field(ge=1, description="looks at the labels during training")] = 10
+    n_rounds: Annotated[Rounds, Field(description="labelings during training, evenly spread")] = AUTO_ROUNDS
     batch_size: Annotated[int, Field(ge=2, description="points a batch")] = 256
     learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False, description="of Adam")] = 1e-3
     schedule: Annotated[Literal["cosine", "constant"], Field(description="course of the learning rate")] = "cosine"
@@ -185,15 +193,26 @@ class CombinationAssignment(EnsembleClusterer):
         self._stream = None
         return super().adopt(method, x, last, states)
 
-    def total_epochs(self, n_samples: int) -> int:
+    def total_epochs(self, shape: tuple[int, ...], n_samples: int) -> int:
         """Return the number of epochs of the whole run."""
         if self.n_epochs != "auto":
             return self.n_epochs
-        return max(10, self.n_rounds, math.ceil(_MIN_STEPS / n_batches(n_samples, self.batch_size)))
+        return max(self.n_rounds, self._auto_epochs(shape, n_samples))
 
-    def epochs(self, n_samples: int, round: int) -> range:
+    def epochs(self, shape: tuple[int, ...], n_samples: int, round: int) -> range:
         """Return the epochs that fall into a round."""
-        return epochs_of_round(self.total_epochs(n_samples), self.n_rounds, round)
+        return epochs_of_round(self.total_epochs(shape, n_samples), self.n_rounds, round)
+
+    def _auto_epochs(self, shape: tuple[int, ...], n_samples: int) -> int:
+        linear = _encoder(self, shape) == "linear"
+        fewest, steps = (_LINEAR_EPOCHS, _LINEAR_STEPS) if linear else (10, _MIN_STEPS)
+        return max(fewest, math.ceil(steps / n_batches(n_samples, self.batch_size)))
+
+    def _resolved(self, values: dict[str, Any], x: Array) -> dict[str, Any]:
+        if values["n_epochs"] == "auto" and values["n_rounds"] == "auto":
+            epochs = type(self)(**values)._auto_epochs(x.shape[1:], len(x))
+            return {**values, "n_rounds": min(self.most_rounds, epochs)}
+        return super()._resolved(values, x)
 
     def _faults(self, values: dict[str, Any], x: Array) -> list[str]:
         faults = super()._faults(values, x)
@@ -272,7 +291,7 @@ class CombinationNet(nn.Module):
         self.sigma = settings.sigma
         self.scaling = Scaling(shape)
         with torch_stream(seed, "encoder weights", member=index):
-            self.encoder = build(settings.encoder, shape, d)
+            self.encoder = build(_encoder(settings, shape), shape, d)
         start = torch.randn(k, d, generator=torch_generator(seed, "centroids", member=index))
         self.centroids = nn.Parameter(start)
         if not self.isotropic:
@@ -306,13 +325,13 @@ class CombinationMember:
     def __init__(
         self, settings: CombinationAssignment, shape: tuple[int, ...], index: int, device: str = "cpu"
     ) -> None:
-        self.settings, self.index, self.device = settings, index, device
+        self.settings, self.shape, self.index, self.device = settings, shape, index, device
         self.net = CombinationNet(settings, shape, index).to(device)
         self.decoder: nn.Module | None = None
         parameters = list(self.net.parameters())
         if settings.support == "concrete-k-means":
             with torch_stream(settings.random_state, "decoder weights", member=index):
-                self.decoder = build_decoder(settings.encoder, shape, settings.latent_dim).to(device)
+                self.decoder = build_decoder(_encoder(settings, shape), shape, settings.latent_dim).to(device)
             parameters += list(self.decoder.parameters())
         # Adam as in Section 4
         self.optimiser = torch.optim.Adam(parameters, lr=settings.learning_rate, betas=(0.9, 0.99), fused=True)
@@ -381,6 +400,10 @@ class CombinationMember:
 
     def _start(self, x: Tensor) -> None:
         self.net.scaling.fit(x, self.settings.scaling)
+        if isinstance(self.net.encoder, LinearEncoder):
+            seed = integer(self.settings.random_state, "principal components", member=self.index)
+            scaled = torch.cat([self.net.scaling(xb) for xb in self._some(x).split(BLOCK)])
+            self.net.encoder.start_at_components(scaled, seed)
         if self.settings.centroids == "k-means":
             self._centroids_from_k_means(x)
 
@@ -389,19 +412,28 @@ class CombinationMember:
         from sklearn.exceptions import ConvergenceWarning
 
         seed, member = self.settings.random_state, self.index
-        drawn = generator(seed, "points for k-means", member=member).permutation(len(x))[:_INIT_POINTS]
+        linear = isinstance(self.net.encoder, LinearEncoder)
+        n_dimensions = min(math.prod(self.shape), self.settings.latent_dim) if linear else self.settings.latent_dim
+        room = not linear or n_dimensions >= self.settings.n_clusters - 1
         self.net.train()
         with torch.no_grad():
-            latents = torch.cat([self.net.encode(xb) for xb in self._batches(x, drawn)])  # (n, D)
+            some = self._some(x)
+            latents = torch.cat([self.net.encode(xb) for xb in self._batches(some, np.arange(len(some)))])  # (n, D)
             k_means = KMeans(
                 min(self.settings.n_clusters, len(latents)),
-                n_init=_INIT_TRIALS,
+                n_init=_LINEAR_TRIALS if linear else _INIT_TRIALS,
                 random_state=integer(seed, "k-means", member=member),
             )
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct points than clusters
                 centres = k_means.fit(latents.double().cpu().numpy()).cluster_centers_
-            self.net.centroids[: len(centres)] = torch.from_numpy(equidistant(centres)).to(self.net.centroids)
+            start = equidistant(centres) if room else centres
+            self.net.centroids[: len(centres)] = torch.from_numpy(start).to(self.net.centroids)
+
+    def _some(self, x: Tensor) -> Tensor:
+        """Return points for the start, at most 10,000, in random order."""
+        drawn = generator(self.settings.random_state, "points for k-means", member=self.index).permutation(len(x))
+        return x[torch.from_numpy(drawn[:_INIT_POINTS]).to(x.device)]
 
     def _train(self, x: Tensor, round: int) -> float:
         """Run the round's epochs and return the mean loss."""
@@ -410,7 +442,7 @@ class CombinationMember:
             self.settings.random_state, "gumbel noise", member=self.index, round=round, device=self.device
         )
         found = []
-        for epoch in self.settings.epochs(len(x), round):
+        for epoch in self.settings.epochs(self.shape, len(x), round):
             order = generator(self.settings.random_state, "batch order", member=self.index, round=epoch)
             for step, xb in enumerate(self._batches(x, order.permutation(len(x)))):
                 self._set_learning_rate(epoch, step, len(x))
@@ -446,7 +478,7 @@ class CombinationMember:
     def _set_learning_rate(self, epoch: int, step: int, n_samples: int) -> None:
         if self.settings.schedule == "cosine":
             steps = n_batches(n_samples, self.settings.batch_size)
-            done = (epoch + step / steps) / self.settings.total_epochs(n_samples)
+            done = (epoch + step / steps) / self.settings.total_epochs(self.shape, n_samples)
             for group in self.optimiser.param_groups:
                 group["lr"] = self.settings.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
 
@@ -493,6 +525,10 @@ class CombinationMember:
             side = lower.diagonal(dim1=1, dim2=2).log().mean(1).exp()  # (K,) with volume side^D
             lower *= (self.settings.sigma**0.5 / side)[:, None, None]
             self.net.whitening.copy_(torch.linalg.solve_triangular(lower, eye.expand_as(lower), upper=False))
+
+
+def _encoder(settings: CombinationAssignment, shape: tuple[int, ...]) -> str:
+    return "linear" if settings.encoder == "auto" and len(shape) == 1 else settings.encoder
 
 
 def _shares(settings: CombinationAssignment) -> npt.ArrayLike:

@@ -27,7 +27,9 @@ from distclust.data import views as image_views
 from distclust.distributed.checkpoint import unpack
 from distclust.errors import DataError, ParameterError
 from distclust.methods.base import (
+    AUTO_ROUNDS,
     EnsembleClusterer,
+    Rounds,
     batches,
     epochs_of_round,
     most_probable,
@@ -74,7 +76,7 @@ class ContrastiveClusterer(EnsembleClusterer):
     n_epochs: Annotated[Literal["auto"] | Annotated[int, Field(ge=1)], Field(description="passes over the data")] = (
         "auto"
     )
-    n_rounds: Annotated[int, Field(ge=1, description="looks at the labels during training")] = 10
+    n_rounds: Annotated[Rounds, Field(description="labelings during training, evenly spread")] = AUTO_ROUNDS
     batch_size: Annotated[int, Field(ge=2, description="points a batch")] = 256
     learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False, description="of SGD")] = 1.0
     decay_at: Annotated[

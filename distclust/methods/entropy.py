@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Self, cast
 import numpy as np
 import torch
 from pydantic import Field
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from distclust import assign, losses
@@ -25,8 +27,10 @@ from distclust.data import views as image_views
 from distclust.errors import ParameterError
 from distclust.labelling import nearest_neighbours
 from distclust.methods.base import (
+    AUTO_ROUNDS,
     BLOCK,
     EnsembleClusterer,
+    Rounds,
     batches,
     epochs_of_round,
     most_probable,
@@ -58,6 +62,14 @@ _SINKHORN_STEPS = 100
 _SCAN_GAMMA = 1e-4  # the weight decay of its program; no prediction of a shorter head is confident enough
 _RADIUS_NEIGHBOUR, _RADIUS_SHARE = 10, 0.25  # IMSAT: the radius is a quarter of the distance to the tenth neighbour
 _START_WIDTH, _START_POINTS, _BIAS_STEPS = 4.0, 2_000, 200  # of start="fair"
+# Of start="k-means". Rate and weight of the norm go with the data, so that neither unit nor dimension matters: decided
+# on made-up mixtures and by the losses, see docs/log.md.
+_CLUSTERED_POINTS, _CLUSTERINGS = 10_000, 3  # points that k-means sees, and its runs, of which the tightest is taken
+_CONFIDENCE = 0.75  # mean probability of the nearest center at the start
+_NORM_SHARE = 0.7  # of the weight of the norm at which the confidence would stay as it is
+_RATE = 2.0  # against the scale of the logits
+_CENTERED_STEPS, _CENTERED_EPOCHS = 200, 3  # optimizer steps at least, passes at least
+_CENTERED = ("self-labelling", "renyi", "mutual-information", "sela", "miadm")  # losses that may start there
 _LABELLED = ("self-labelling", "sela", "miadm")  # losses with pseudo-labels
 _SUB_HEADS, _OVERCLUSTERS = 5, 5  # IIC: heads of each kind, and clusters of the second kind for each of K
 _CYCLE = (True, True, False)  # IIC: epochs that train the heads of K clusters
@@ -126,38 +138,43 @@ class EntropyClustering(EnsembleClusterer):
         target: u, the expected share of every cluster, K numbers > 0 that sum to one, or "uniform".
         lam: lambda, weight of the fairness of the pseudo-labels, >= 0.
         gamma: weight of ||v||^2 of the last layer without its bias; "auto" is 0.0001 for "resnet18" and loss="scan",
-            else 0.01.
+            what the data ask for with a linear model that starts at k-means (see `CenteredStart`), else 0.01.
         alpha: order of the decisiveness for loss="renyi", > 0, or "infinite".
         pseudo_labels: "em" takes steps of EM until none moves by more than 0.001, "optimal" the optimum.
         update: pseudo-labels once a "batch" or once an "epoch" for all points; "auto" is what the method's own paper
             has: "epoch" for sela and miadm.
         backbone: "linear" on the data as features; for images "vgg4", "resnet18" or "conv", for windows "window", for
-            vectors "mlp"; "auto" is "vgg4", "window" or "linear" by the data's shape.
+            vectors "mlp"; "auto" is "vgg4", "window" or "linear" by the data's shape, "resnet18" where `weights` are
+            given and "linear" for loss="k-means".
         start: of the last layer. "random" is torch's; "fair" draws it four times as wide, so that it is decisive from
             the first step on, and sets its biases so that the mean prediction is the target: from a random start many
-            clusters are empty before fairness can act.
+            clusters are empty before fairness can act. "k-means" takes the centers of k-means on the features, with
+            logits so scaled that the nearest center has a probability of 0.75 in the mean. "auto" is "k-means" for
+            "linear", where random hyperplanes in many dimensions cut the data anywhere, else "fair".
         n_starts: draws of the last layer for start="fair", of which the one of the lowest loss (14) is taken, >= 1.
         weights: file of trained weights for "resnet18", see `nets.ResNet18`; None = random ones.
         scaling: how raw values are scaled, see `nets.Scaling`; "auto" is "unit" where there are views, which need it,
-            else "standard".
+            for vectors what `nets.choose_scaling` finds, else "standard".
         views: self-augmentation, eq. (7), by names of `data.views.VIEWS`; "auto" is flip, rotation and colour for
-            images with a network, else none.
+            images with a network, else none; none where another scaling than "unit" is given.
         n_views: views of each image, >= 1; the paper has two for vgg4 and one for resnet18.
         augmentation_weight: of eq. (7), >= 0.
         imsat_term: "virtual-adversarial" or "views"; "auto" is "views" where there are any.
         n_neighbors: of loss="scan", the nearest in the scaled data.
         n_epochs: passes over the data, or "auto": 10 for "linear", else 50 as in the paper, more on small data, for
-            2,000 optimiser steps.
-        n_rounds: looks at the labels during training, evenly spread; at most n_epochs.
+            2,000 optimiser steps; from k-means 3, or more for 200 steps.
+        n_rounds: labelings during training, evenly spread; at most n_epochs. "auto" is 5, or n_epochs where that is
+            less.
         batch_size: points a batch.
         learning_rate: of the head: SGD's for "linear", else Adam's; "auto" is 0.1 for "linear" and "resnet18", else
-            1e-4.
+            1e-4; for "linear" from k-means it goes with the scale of features and logits.
         trunk_learning_rate: of Adam for what is below the head; "auto" is 1e-5 for "resnet18", else 1e-4.
 
     Attributes: as in `EnsembleClusterer`.
     """
 
     shares_parameter = "target"
+    most_rounds = 5
 
     loss: Annotated[Loss, Field(description="what is minimised")] = "self-labelling"
     seeds: Annotated[
@@ -183,12 +200,14 @@ class EntropyClustering(EnsembleClusterer):
     backbone: Annotated[
         Literal["auto", "linear", "vgg4", "resnet18", "conv", "mlp", "window"], Field(description="network")
     ] = "auto"
-    start: Annotated[Literal["fair", "random"], Field(description="start of the last layer")] = "fair"
-    n_starts: Annotated[int, Field(ge=1, description="draws of the last layer to start from")] = 10
-    weights: Annotated[str | None, Field(description="file of trained weights of resnet18")] = None
-    scaling: Annotated[Literal["auto", "unit", "standard", "none"], Field(description="how raw values are scaled")] = (
+    start: Annotated[Literal["auto", "k-means", "fair", "random"], Field(description="start of the last layer")] = (
         "auto"
     )
+    n_starts: Annotated[int, Field(ge=1, description="draws of the last layer to start from")] = 10
+    weights: Annotated[str | None, Field(description="file of trained weights of resnet18")] = None
+    scaling: Annotated[
+        Literal["auto", "unit", "standard", "center", "length", "none"], Field(description="how raw values are scaled")
+    ] = "auto"
     views: Annotated[
         Literal["auto"] | tuple[str, ...], Field(description="self-augmentations, by names of data.views")
     ] = "auto"
@@ -203,7 +222,7 @@ class EntropyClustering(EnsembleClusterer):
     n_epochs: Annotated[Literal["auto"] | Annotated[int, Field(ge=1)], Field(description="passes over the data")] = (
         "auto"
     )
-    n_rounds: Annotated[int, Field(ge=1, description="looks at the labels during training")] = 5
+    n_rounds: Annotated[Rounds, Field(description="labelings during training, evenly spread")] = AUTO_ROUNDS
     batch_size: Annotated[int, Field(ge=2, description="points a batch")] = 250
     learning_rate: Annotated[
         Literal["auto"] | Annotated[float, Field(gt=0, allow_inf_nan=False)], Field(description="of the head")
@@ -238,13 +257,24 @@ class EntropyClustering(EnsembleClusterer):
         """Return the number of epochs of the whole run."""
         if self.n_epochs != "auto":
             return self.n_epochs
-        fewest = _recipe(self, shape).n_epochs
-        return max(fewest, self.n_rounds, math.ceil(_MIN_STEPS / n_batches(n_samples, self.batch_size)))
+        return max(self.n_rounds, self._auto_epochs(shape, n_samples))
+
+    def _auto_epochs(self, shape: tuple[int, ...], n_samples: int) -> int:
+        fewest, steps = _recipe(self, shape).n_epochs, _MIN_STEPS
+        if _centered(self, shape):
+            fewest, steps = _CENTERED_EPOCHS, _CENTERED_STEPS
+        return max(fewest, math.ceil(steps / n_batches(n_samples, self.batch_size)))
+
+    def _resolved(self, values: dict[str, Any], x: Array) -> dict[str, Any]:
+        if values["n_epochs"] == "auto" and values["n_rounds"] == "auto":
+            epochs = type(self)(**values)._auto_epochs(x.shape[1:], len(x))
+            return {**values, "n_rounds": min(self.most_rounds, epochs)}
+        return super()._resolved(values, x)
 
     def _faults(self, values: dict[str, Any], x: Array) -> list[str]:
         faults = super()._faults(values, x)
-        backbone = _backbone(values["backbone"], x.shape[1:])
-        names = _views(values["views"], backbone, x.shape[1:])
+        backbone = _backbone(type(self)(**values), x.shape[1:])
+        names = _views(values["views"], values["scaling"], backbone, x.shape[1:])
         for name in names:
             if name not in image_views.VIEWS:
                 faults.append(f"views={values['views']!r} cannot be used: known are {', '.join(image_views.VIEWS)}.")
@@ -253,6 +283,11 @@ class EntropyClustering(EnsembleClusterer):
             faults.append(
                 f"views={values['views']!r} cannot be used: they are for images with 1 or 3 channels, the data points "
                 f"are of shape {x.shape[1:]}. Give views=[]."
+            )
+        if values["start"] == "k-means" and values["loss"] not in _CENTERED:
+            faults.append(
+                f"start='k-means' cannot be used with loss={values['loss']!r}; it is for {', '.join(_CENTERED)}. Give "
+                f"start='fair', or leave it out."
             )
         if names and values["scaling"] not in ("auto", "unit"):
             faults.append(f"scaling={values['scaling']!r} cannot be used with views. Give scaling='unit' or views=[].")
@@ -295,7 +330,7 @@ class EntropyNet(nn.Module):
         super().__init__()
         self.scaling = Scaling(shape)
         with torch_stream(settings.random_state, "network weights", member=index):
-            self.trunk, width = _trunk(_backbone(settings.backbone, shape), shape)
+            self.trunk, width = _trunk(_backbone(settings, shape), shape)
             k, iic = settings.n_clusters, settings.loss == "iic"
             self.heads = nn.ModuleList(nn.Linear(width, k) for _ in range(_SUB_HEADS if iic else 1))
             self.overclustering = nn.ModuleList(nn.Linear(width, _OVERCLUSTERS * k) for _ in range(_SUB_HEADS * iic))
@@ -350,9 +385,10 @@ class EntropyMember:
         self.net = EntropyNet(settings, shape, index).to(device)
         if len(shape) == 3:
             self.net = self.net.to(memory_format=torch.channels_last)
-        names = _views(settings.views, _backbone(settings.backbone, shape), shape)
+        names = _views(settings.views, settings.scaling, _backbone(settings, shape), shape)
         self.view = image_views.compose(names) if names else None
         self.optimiser = self._new_optimiser()
+        self.gamma = _gamma(settings, self.recipe)
         self.pseudo: Tensor | None = None  # (N, K) pseudo-labels of the epoch, where they are made once an epoch
         self._neighbours: Tensor | None = None
         self._radius: Tensor | None = None
@@ -360,11 +396,14 @@ class EntropyMember:
     def advance(self, x: Tensor, agreed: Agreement | None, round: int) -> MemberOutput:
         """Train for one round and label all points by their greatest probability; `agreed` is not used."""
         if round == 0:
-            self.net.scaling.fit(x, _scaling(self.settings, self.view))
+            self.net.scaling.fit(x, _scaling(self.settings, self.view, x))
             if self.settings.weights is not None:
                 cast(ResNet18, self.net.trunk).read(self.settings.weights)  # a saved model does without the file
-            if self.settings.start == "fair":
+            start = _start(self.settings, self.shape)
+            if start == "fair":
                 self._fair_start(x)
+            elif start == "k-means":
+                self._centered_start(x)
         loss = self._k_means(x, round) if self.settings.loss == "k-means" else self._train(x, round)
         if len(self.net.heads) > 1:
             loss = self._choose_head(x, round)
@@ -386,12 +425,13 @@ class EntropyMember:
             return self.net.trunk(self.net.scaling(x.to(self.device))).cpu()
 
     def state_dict(self) -> State:
-        """Return network and optimiser."""
-        return {"net": self.net.state_dict(), "optimiser": self.optimiser.state_dict()}
+        """Return network, optimiser and the weight of the norm."""
+        return {"net": self.net.state_dict(), "optimiser": self.optimiser.state_dict(), "gamma": self.gamma}
 
     def load_state_dict(self, state: State) -> None:
         """Take up a state that `state_dict` gave."""
         self.net.load_state_dict(state["net"])
+        self.gamma = state.get("gamma", self.gamma)
         if "optimiser" in state:  # a saved model predicts and has none
             restore_optimiser(self.optimiser, state["optimiser"])
 
@@ -400,7 +440,8 @@ class EntropyMember:
         rate = self.recipe.learning_rate if given == "auto" else given
         heads = [*self.net.heads.parameters(), *self.net.overclustering.parameters()]
         if not list(self.net.trunk.parameters()):
-            return torch.optim.SGD(heads, lr=rate)
+            weights, biases = [p for p in heads if p.ndim > 1], [p for p in heads if p.ndim == 1]
+            return torch.optim.SGD([{"params": weights}, {"params": biases}], lr=rate)
         below = self.recipe.trunk_learning_rate if trunk == "auto" else trunk
         groups = [
             {"params": heads, "lr": rate},
@@ -408,16 +449,44 @@ class EntropyMember:
         ]
         return torch.optim.Adam(groups, fused=True)
 
-    def _fair_start(self, x: Tensor) -> None:
-        """Take heads of the lowest loss (14) among some wide ones with fair biases, on at most 2,000 points."""
+    def _features_of_some(self, x: Tensor, n_points: int) -> tuple[Tensor, Tensor]:
+        """Return the places of at most `n_points` points, ascending, and their features as training sees them."""
         settings = self.settings
         drawn = generator(settings.random_state, "points for the start", member=self.index).permutation(len(x))
-        rows = torch.from_numpy(np.sort(drawn[:_START_POINTS])).to(x.device)
-        noise = torch_generator(settings.random_state, "heads to start from", member=self.index)
+        rows = torch.from_numpy(np.sort(drawn[:n_points])).to(x.device)
         self.net.train()
         with torch.no_grad(), _statistics_kept(self.net):
             parts = batches(np.arange(len(rows)), settings.batch_size)
-            features = torch.cat([self.net.trunk(self.net.scaling(x[rows[at[0] : at[-1] + 1]])) for at in parts])
+            return rows, torch.cat([self.net.trunk(self.net.scaling(x[rows[at[0] : at[-1] + 1]])) for at in parts])
+
+    def _centered_start(self, x: Tensor) -> None:
+        """Start at the centers of k-means; a linear model takes rate and weight of the norm from the data too."""
+        settings = self.settings
+        rows, features = self._features_of_some(x, _CLUSTERED_POINTS)
+        seed = integer(settings.random_state, "k-means for the start", member=self.index)
+        centers = _centers(features, settings.n_clusters, seed)
+        if settings.seeds is not None:
+            seeds = torch.tensor(settings.seeds)[rows.cpu()].numpy()
+            centers = centers[torch.from_numpy(_seeded_order(features, centers, seeds)).to(centers.device)]
+        start = centered_start(features, centers)
+        head = self.net.head
+        with torch.no_grad():
+            head.weight.copy_(start.weight)
+            head.bias.copy_(start.bias)
+        if _backbone(settings, self.shape) != "linear":
+            return
+        if settings.gamma == "auto":
+            self.gamma = start.gamma
+        if settings.learning_rate == "auto":
+            for group, rate in zip(self.optimiser.param_groups, (start.weight_rate, start.bias_rate), strict=True):
+                group["lr"] = rate
+
+    def _fair_start(self, x: Tensor) -> None:
+        """Take heads of the lowest loss (14) among some wide ones with fair biases, on at most 2,000 points."""
+        settings = self.settings
+        _, features = self._features_of_some(x, _START_POINTS)
+        noise = torch_generator(settings.random_state, "heads to start from", member=self.index)
+        with torch.no_grad():
             for head in self.net.heads:
                 _start_fairly(cast(nn.Linear, head), features, settings.target, settings.n_starts, noise)
             for head in self.net.overclustering:
@@ -427,9 +496,6 @@ class EntropyMember:
         """Run the round's epochs and return the mean loss; Algorithm 1."""
         settings, seed = self.settings, self.settings.random_state
         seeds = None if settings.seeds is None else torch.tensor(settings.seeds, device=self.device)
-        gamma = settings.gamma
-        if gamma == "auto":
-            gamma = _SCAN_GAMMA if settings.loss == "scan" else self.recipe.gamma
         total, steps = torch.zeros((), device=self.device), 0
         for epoch in epochs_of_round(settings.total_epochs(self.shape, len(x)), settings.n_rounds, round):
             noise = torch_generator(seed, "views", member=self.index, round=epoch, device=self.device)
@@ -441,7 +507,7 @@ class EntropyMember:
                 rows = torch.from_numpy(part).to(self.device)
                 batch = self._batch(x, rows, None if seeds is None else seeds[rows], epoch, noise)
                 norm = torch.stack([head.weight.square().sum() for head in heads]).mean()
-                loss = _LOSSES[settings.loss](self, batch) + gamma * norm
+                loss = _LOSSES[settings.loss](self, batch) + self.gamma * norm
                 if seeds is not None:
                     loss = loss + self._seeded(batch)
                 if batch.views and settings.loss not in ("iic", "imsat", "seeds"):
@@ -703,27 +769,134 @@ def _start_fairly(
     head.bias.copy_(bias)
 
 
+class CenteredStart(NamedTuple):
+    """A linear softmax model at the centers of k-means, and how to train it from there; see `centered_start`."""
+
+    weight: Tensor  # (K, D)
+    bias: Tensor  # (K,)
+    gamma: float
+    weight_rate: float
+    bias_rate: float
+
+
+def centered_start(features: Tensor, centers: Tensor) -> CenteredStart:
+    """Return the softmax model whose logits are -beta times the squared distances to the centers.
+
+    beta is such that the greatest probability is 0.75 in the mean. gamma is a share of the weight at which the mean
+    entropy of the predictions and gamma ||v||^2 balance: scaling all logits would then change neither up nor down.
+    Below that share training makes the model more decisive, and far below it any hyperplane is as good as any other.
+    The rates of SGD go with beta and with the squared length of the features. So features times a constant give the
+    same predictions at every step.
+
+    Args:
+        features: (n, D).
+        centers: (K, D).
+    """
+    mean = features.mean(0)
+    apart, from_mean = features - mean, centers - mean
+    nearness = 2 * apart @ from_mean.T - from_mean.square().sum(1)  # |x - mean|^2 - |x - c|^2, (n, K)
+    energy = float(apart.square().sum(1).mean())
+    beta = _beta(nearness, energy)
+    weight = 2 * beta * from_mean
+    bias = -beta * (from_mean.square().sum(1) + 2 * from_mean @ mean)
+    log_p = (beta * nearness).double().log_softmax(1)
+    p = log_p.exp()
+    entropy = -(p * log_p).sum(1)  # of scaled logits z its slope is -(E[log p z] - E[log p] E[z])
+    logits = beta * nearness.double()
+    falls = ((p * log_p * logits).sum(1) + entropy * (p * logits).sum(1)).mean()
+    squares = float(weight.double().square().sum())
+    gamma = _NORM_SHARE * float(falls) / (2 * squares) if squares > 0 else 0.0
+    uncentered = float(features.square().sum(1).mean())
+    bias_rate = _RATE * beta * energy
+    return CenteredStart(weight, bias, max(0.0, gamma), bias_rate / max(uncentered, 1e-30), bias_rate)
+
+
+def _beta(nearness: Tensor, energy: float) -> float:
+    """Return the factor of logits (n, K) at which the greatest probability is _CONFIDENCE in the mean."""
+    low, high = 1e-3, 1e6  # in units of 1 / energy
+    if not energy > 0:
+        return 1.0
+    for _ in range(50):
+        middle = math.sqrt(low * high)
+        confidence = float((middle / energy * nearness).softmax(1).amax(1).mean())
+        low, high = (middle, high) if confidence < _CONFIDENCE else (low, middle)
+    return math.sqrt(low * high) / energy
+
+
+def _centers(features: Tensor, n_clusters: int, seed: int) -> Tensor:
+    """Return the centers of k-means on features (n, D), (K, D)."""
+    from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct points than clusters
+        k_means = KMeans(min(n_clusters, len(features)), n_init=_CLUSTERINGS, random_state=seed)
+        found = torch.from_numpy(k_means.fit(features.double().cpu().numpy()).cluster_centers_).to(features)
+    missing = n_clusters - len(found)  # a sample of fewer points than clusters
+    return torch.cat([found, found[-1:].expand(missing, -1)]) if missing else found
+
+
+def _seeded_order(features: Tensor, centers: Tensor, seeds: Array) -> Array:
+    """Return the centers' order in which each comes as near as possible to the points whose given label is its place.
+
+    Args:
+        features: (n, D).
+        centers: (K, D).
+        seeds: (n,) given labels, -1 = unknown.
+    """
+    sure = seeds >= 0
+    together = np.zeros((len(centers), len(centers)))  # given label, center
+    nearest = torch.cdist(features[torch.from_numpy(sure).to(features.device)], centers).argmin(1).cpu().numpy()
+    np.add.at(together, (seeds[sure], nearest), 1)
+    return linear_sum_assignment(-together)[1]
+
+
 # What "auto" stands for
 
 
-def _backbone(name: str, shape: tuple[int, ...]) -> str:
-    return {3: "vgg4", 2: "window", 1: "linear"}.get(len(shape), "linear") if name == "auto" else name
+def _backbone(settings: EntropyClustering, shape: tuple[int, ...]) -> str:
+    if settings.backbone != "auto":
+        return settings.backbone
+    if settings.loss == "k-means":
+        return "linear"
+    if settings.weights is not None and len(shape) == 3:
+        return "resnet18"
+    return {3: "vgg4", 2: "window", 1: "linear"}.get(len(shape), "linear")
 
 
 def _recipe(settings: EntropyClustering, shape: tuple[int, ...]) -> Recipe:
-    return _RECIPES.get(_backbone(settings.backbone, shape), _ADAM)
+    return _RECIPES.get(_backbone(settings, shape), _ADAM)
 
 
-def _views(given: str | tuple[str, ...], backbone: str, shape: tuple[int, ...]) -> tuple[str, ...]:
+def _start(settings: EntropyClustering, shape: tuple[int, ...]) -> str:
+    if settings.start != "auto":
+        return settings.start
+    linear = _backbone(settings, shape) == "linear"
+    return "k-means" if linear and settings.loss in _CENTERED else "fair"
+
+
+def _centered(settings: EntropyClustering, shape: tuple[int, ...]) -> bool:
+    """Return whether a linear model starts at k-means, which takes few steps."""
+    return _backbone(settings, shape) == "linear" and _start(settings, shape) == "k-means"
+
+
+def _gamma(settings: EntropyClustering, recipe: Recipe) -> float:
+    if settings.gamma != "auto":
+        return settings.gamma
+    return _SCAN_GAMMA if settings.loss == "scan" else recipe.gamma
+
+
+def _views(given: str | tuple[str, ...], scaling: str, backbone: str, shape: tuple[int, ...]) -> tuple[str, ...]:
     if given != "auto":
         return tuple(given)
-    return ("flip", "rotation", "colour") if len(shape) == 3 and backbone != "linear" else ()
+    possible = len(shape) == 3 and backbone != "linear" and scaling in ("auto", "unit")
+    return ("flip", "rotation", "colour") if possible else ()
 
 
-def _scaling(settings: EntropyClustering, view: image_views.View | None) -> ScalingName:
-    if settings.scaling == "auto":
-        return "unit" if view is not None else "standard"
-    return settings.scaling
+def _scaling(settings: EntropyClustering, view: image_views.View | None, x: Tensor) -> ScalingName:
+    if settings.scaling != "auto":
+        return settings.scaling
+    return "unit" if view is not None else "auto" if x.ndim == 2 else "standard"
 
 
 def _trunk(backbone: str, shape: tuple[int, ...]) -> tuple[nn.Module, int]:

@@ -60,7 +60,8 @@ class MiCE(ContrastiveClusterer):
             "moco" for colour images and "digits", without mirroring, for grey ones, with shifts up to a side / 8.
         n_epochs: passes over the data, or "auto": 235,000 optimiser steps, the paper's 1,000 epochs of CIFAR-10, or
             3,000 steps with "small-resnet".
-        n_rounds: looks at the labels during training, evenly spread; at most n_epochs.
+        n_rounds: labelings during training, evenly spread; at most n_epochs. "auto" is 10, or n_epochs where that is
+            less.
         batch_size: images a batch.
         learning_rate: of SGD with momentum 0.9 and weight decay 0.0001, for networks and prototypes.
         decay_at: shares of the epochs after which the learning rate falls to a tenth.

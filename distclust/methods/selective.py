@@ -21,8 +21,10 @@ from distclust.contracts import Agreement, Array, Labels, MemberOutput, Round, S
 from distclust.errors import RunError
 from distclust.labelling import AutoLabels, Collapsed, NoCut, auto_label, label
 from distclust.methods.base import (
+    AUTO_ROUNDS,
     BLOCK,
     EnsembleClusterer,
+    Rounds,
     batches,
     collapse,
     n_batches,
@@ -51,6 +53,8 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "A6": {"n_members": 1, "n_rounds": 1, "encoder": "none"},  # UMAP alone
 }
 
+_ROUNDS = {"linear": 3, "none": 1}  # what n_rounds="auto" stands for with an encoder, else 30
+_LINEAR_DIM, _STARTED_POINTS = 50, 10_000  # latents of encoder="linear", and points that its components are found from
 _PRETRAIN_EPOCHS, _PRETRAIN_STEPS = 10, 1400  # at least, where pretrain_epochs is "auto"
 
 
@@ -77,16 +81,20 @@ class SelectivePseudoLabel(EnsembleClusterer):
         reconstruct: which points are reconstructed while there are targets: "unagreed", those without a target, as in
             eq. (2), or "all", as in the authors' program.
         reconstruction_weight: weight of the reconstruction against the cross-entropy.
-        encoder: autoencoder, "conv", "mlp", "window" or "auto", see `nets.build_autoencoder`; or "none": no network,
-            the scaled data itself.
-        latent_dim: dimension of the latents; "auto" is 20 for small data points, else 50.
+        encoder: autoencoder, "conv", "mlp", "linear", "window" or "auto", see `nets.build_autoencoder`; or "none": no
+            network, the scaled data itself. "auto" is "linear" for vectors: it starts as their principal components,
+            the best linear autoencoder, and needs no pretraining.
+        latent_dim: dimension of the latents; "auto" is 20 for small data points, else 50; with "linear" 50, or as many
+            as there are features.
         latent_noise: standard deviation of the noise that is added to the latents in training. The authors' program
             divides normal noise by the largest value drawn and multiplies it by 1.5: about 0.45 in batches of 64.
-        scaling: how raw values are scaled, see `nets.Scaling`; "auto" is -1 .. 1 for images, else "standard".
+        scaling: how raw values are scaled, see `nets.Scaling`; "auto" is -1 .. 1 for images, for vectors what
+            `nets.choose_scaling` finds.
         pretrain_epochs: passes over the data before the first labelling; "auto" is 10 as in the authors' program, more
-            on small data, for 1,400 optimiser steps.
+            on small data, for 1,400 optimiser steps; 0 with "linear".
         epochs: passes over the data in each later round; 8 in the authors' program.
-        n_rounds: labellings at most, >= 1.
+        n_rounds: labelings at most, >= 1; "auto" is 30, 3 with encoder="linear", whose first is nearly its best, and 1
+            with encoder="none", where there is nothing to train.
         patience: rounds without more agreed points than ever before, after which training ends.
         batch_size: points a batch.
         learning_rate: of Adam.
@@ -99,6 +107,7 @@ class SelectivePseudoLabel(EnsembleClusterer):
 
     trains_on_agreement = True
     may_end_early = True
+    most_rounds = 30
 
     n_members: Annotated[int, Field(ge=1, description="number of members of the ensemble")] = 15
     labelling: Annotated[
@@ -113,7 +122,9 @@ class SelectivePseudoLabel(EnsembleClusterer):
     reconstruction_weight: Annotated[
         float, Field(ge=0, allow_inf_nan=False, description="weight of the reconstruction")
     ] = 1.0
-    encoder: Annotated[Literal["auto", "conv", "mlp", "window", "none"], Field(description="network")] = "auto"
+    encoder: Annotated[Literal["auto", "conv", "mlp", "linear", "window", "none"], Field(description="network")] = (
+        "auto"
+    )
     latent_dim: Annotated[
         Literal["auto"] | Annotated[int, Field(ge=1)], Field(description="dimension of the latents")
     ] = "auto"
@@ -121,14 +132,15 @@ class SelectivePseudoLabel(EnsembleClusterer):
         float, Field(ge=0, allow_inf_nan=False, description="standard deviation of the noise on the latents")
     ] = 0.45
     scaling: Annotated[
-        Literal["auto", "unit", "symmetric", "standard", "none"], Field(description="how raw values are scaled")
+        Literal["auto", "unit", "symmetric", "standard", "center", "length", "none"],
+        Field(description="how raw values are scaled"),
     ] = "auto"
     pretrain_epochs: Annotated[
         Literal["auto"] | Annotated[int, Field(ge=0)],
         Field(description="passes over the data before the first labelling"),
     ] = "auto"
     epochs: Annotated[int, Field(ge=1, description="passes over the data in each later round")] = 8
-    n_rounds: Annotated[int, Field(ge=1, description="labellings at most")] = 30
+    n_rounds: Annotated[Rounds, Field(description="labelings at most")] = AUTO_ROUNDS
     patience: Annotated[int, Field(ge=1, description="rounds without more agreed points before the end")] = 2
     batch_size: Annotated[int, Field(ge=2, description="points a batch")] = 64
     learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False, description="of Adam")] = 1e-3
@@ -174,12 +186,14 @@ class SelectivePseudoLabel(EnsembleClusterer):
         best = int(np.argmax(counts))
         return len(counts) - 1 - best >= self.patience
 
-    def n_epochs(self, round: int, n_samples: int) -> int:
+    def n_epochs(self, shape: tuple[int, ...], round: int, n_samples: int) -> int:
         """Return the number of passes over the data in a round."""
         if round > 0:
             return self.epochs
         if self.pretrain_epochs != "auto":
             return self.pretrain_epochs
+        if _encoder(self, shape) == "linear":
+            return 0
         return max(_PRETRAIN_EPOCHS, math.ceil(_PRETRAIN_STEPS / n_batches(n_samples, self.batch_size)))
 
     def clustered(self, latents: Array, member: int, round: int) -> AutoLabels:
@@ -195,8 +209,16 @@ class SelectivePseudoLabel(EnsembleClusterer):
             "min_cluster_size": None if self.min_cluster_size == "auto" else self.min_cluster_size,
         }
         if self.labelling == "auto":
-            return auto_label(latents, self.n_clusters, **options)
+            found = auto_label(latents, self.n_clusters, **options)
+            if found.by == "umap-gmm" and self.encoder == "linear":  # no gaps: distances in the data's space say more
+                return AutoLabels(label(latents, self.n_clusters, by="k-means", seed=options["seed"]), "k-means", 0)
+            return found
         return AutoLabels(label(latents, self.n_clusters, by=self.labelling, **options), self.labelling, 0)
+
+    def _resolved(self, values: dict[str, Any], x: Array) -> dict[str, Any]:
+        encoder = _encoder(type(self)(**values), x.shape[1:])
+        n_rounds = _ROUNDS.get(encoder, self.most_rounds) if values["n_rounds"] == "auto" else values["n_rounds"]
+        return {**values, "encoder": encoder, "n_rounds": n_rounds}
 
     def _faults(self, values: dict[str, Any], x: Array) -> list[str]:
         faults = super()._faults(values, x)
@@ -208,7 +230,7 @@ class SelectivePseudoLabel(EnsembleClusterer):
                 )
         else:
             with torch.device("meta"):  # refuses a shape that it cannot take, before any worker starts
-                build_autoencoder(values["encoder"], x.shape[1:], 1)
+                build_autoencoder(_encoder(type(self)(**values), x.shape[1:]), x.shape[1:], 1)
         return faults
 
     def _concatenated(self, outputs: Sequence[MemberOutput], round: int) -> list[MemberOutput]:
@@ -242,7 +264,7 @@ class SelectiveNet(nn.Module):
         latent_dim = _latent_dim(settings, shape)
         with torch_stream(settings.random_state, "autoencoder weights", member=index):
             if not self.bare:
-                self.autoencoder = build_autoencoder(settings.encoder, shape, latent_dim)
+                self.autoencoder = build_autoencoder(_encoder(settings, shape), shape, latent_dim)
             self.classifier = PseudoClassifier(latent_dim, settings.n_clusters)
         self.register_buffer("trained", torch.zeros((), dtype=torch.bool))  # whether the classifier has seen a target
 
@@ -267,7 +289,7 @@ class SelectiveMember:
     """
 
     def __init__(self, settings: SelectivePseudoLabel, shape: tuple[int, ...], index: int, device: str = "cpu") -> None:
-        self.settings, self.index, self.device = settings, index, device
+        self.settings, self.shape, self.index, self.device = settings, shape, index, device
         self.net = SelectiveNet(settings, shape, index).to(device)
         if len(shape) == 3:
             self.net = self.net.to(memory_format=torch.channels_last)
@@ -278,6 +300,7 @@ class SelectiveMember:
         """Train for one round, on what the ensemble agreed on if there is anything, and label all points."""
         if round == 0:
             self.net.scaling.fit(x, _scaling(self.settings, x))
+            self._start(x)
         scores = self._train(x, self._targets(agreed), round)
         latents = self._latents(x)
         try:
@@ -327,6 +350,15 @@ class SelectiveMember:
         if "optimiser" in state:  # a saved model predicts and has none
             restore_optimiser(self.optimiser, state["optimiser"])
 
+    def _start(self, x: Tensor) -> None:
+        """Start a linear autoencoder at the principal components."""
+        if _encoder(self.settings, self.shape) != "linear":
+            return
+        drawn = generator(self.settings.random_state, "points for the components", member=self.index)
+        rows = torch.from_numpy(np.sort(drawn.permutation(len(x))[:_STARTED_POINTS])).to(x.device)
+        seed = integer(self.settings.random_state, "principal components", member=self.index)
+        self.net.autoencoder.start_at_components(self.net.scaling(x[rows]), seed)
+
     def _targets(self, agreed: Agreement | None) -> Tensor | None:
         """Return the label to train on, (N,), -1 = none: then the point is reconstructed. None = there is no label."""
         if agreed is None:
@@ -344,7 +376,7 @@ class SelectiveMember:
     def _train(self, x: Tensor, targets: Tensor | None, round: int) -> dict[str, float]:
         """Run the round's epochs and return the mean losses."""
         settings = self.settings
-        epochs = settings.n_epochs(round, len(x))
+        epochs = settings.n_epochs(self.shape, round, len(x))
         if self.net.bare or epochs == 0 or (targets is None and settings.reconstruction_weight == 0):
             return {}
         if targets is not None:
@@ -406,7 +438,14 @@ class SelectiveMember:
 def _latent_dim(settings: SelectivePseudoLabel, shape: tuple[int, ...]) -> int:
     if settings.encoder == "none":
         return math.prod(shape)
-    return default_latent_dim(shape) if settings.latent_dim == "auto" else settings.latent_dim
+    if settings.latent_dim != "auto":
+        return settings.latent_dim
+    linear = _encoder(settings, shape) == "linear"
+    return min(_LINEAR_DIM, math.prod(shape)) if linear else default_latent_dim(shape)
+
+
+def _encoder(settings: SelectivePseudoLabel, shape: tuple[int, ...]) -> str:
+    return "linear" if settings.encoder == "auto" and len(shape) == 1 else settings.encoder
 
 
 def _scaling(settings: SelectivePseudoLabel, x: Tensor) -> ScalingName:
@@ -419,7 +458,11 @@ def _how(settings: SelectivePseudoLabel, found: AutoLabels) -> dict[str, float]:
     """Return among a member's scores whether a mixture stood in for the tree, and the smallest size of a cluster."""
     if settings.labelling != "auto":
         return {}
-    return {"mixture": float(found.by == "umap-gmm"), "min_cluster_size": float(found.min_cluster_size)}
+    return {
+        "mixture": float(found.by == "umap-gmm"),
+        "k_means": float(found.by == "k-means"),
+        "min_cluster_size": float(found.min_cluster_size),
+    }
 
 
 def _ways(settings: SelectivePseudoLabel, outputs: Sequence[MemberOutput], n_members: int) -> tuple[str, ...]:
@@ -427,12 +470,19 @@ def _ways(settings: SelectivePseudoLabel, outputs: Sequence[MemberOutput], n_mem
 
     Remarked on are labellings by a mixture, and by smaller clusters than N / 2K.
     """
-    by_mixture = [index for index, output in enumerate(outputs) if output.scores.get("mixture")]
+    by_mixture, by_k_means = (
+        [index for index, output in enumerate(outputs) if output.scores.get(score)] for score in ("mixture", "k_means")
+    )
     remarks = []
     if by_mixture:
         remarks.append(
             f"a Gaussian mixture labels {_named(by_mixture, n_members)}, where no level of HDBSCAN's tree has exactly "
             f"{settings.n_clusters} clusters"
+        )
+    if by_k_means:
+        remarks.append(
+            f"k-means in the latents labels {_named(by_k_means, n_members)}, where no level of HDBSCAN's tree has "
+            f"exactly {settings.n_clusters} clusters"
         )
     usual = len(outputs[0].labels) // (2 * settings.n_clusters)
     sizes = {index: int(output.scores.get("min_cluster_size", 0)) for index, output in enumerate(outputs)}

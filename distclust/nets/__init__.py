@@ -12,10 +12,11 @@ from distclust.nets.autoencoder import (
     default_latent_dim,
 )
 from distclust.nets.resnet import ResNet, ResNet18, ResNet34, SmallResNet
-from distclust.nets.scaling import Scaling, ScalingName
+from distclust.nets.scaling import ChosenScaling, Scaling, ScalingName, choose_scaling
 from distclust.nets.small import (
     ConvDecoder,
     ConvEncoder,
+    LinearEncoder,
     MLPEncoder,
     WindowDecoder,
     WindowEncoder,
@@ -27,10 +28,12 @@ from distclust.nets.vgg import VGG4
 
 __all__ = [  # noqa: RUF022 - in plain order, capitals or not
     "Autoencoder",
+    "ChosenScaling",
     "ConvDecoder",
     "ConvEncoder",
     "ImageDecoder",
     "ImageEncoder",
+    "LinearEncoder",
     "MLPEncoder",
     "PseudoClassifier",
     "ResNet",
@@ -46,6 +49,7 @@ __all__ = [  # noqa: RUF022 - in plain order, capitals or not
     "build",
     "build_autoencoder",
     "build_decoder",
+    "choose_scaling",
     "default_latent_dim",
     "encoder_names",
 ]

@@ -9,10 +9,11 @@ import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 
 from distclust.errors import DataError, UnknownNameError
-from distclust.nets.small import MLPDecoder, MLPEncoder, WindowDecoder
+from distclust.nets.small import LinearDecoder, LinearEncoder, MLPDecoder, MLPEncoder, WindowDecoder
 
 _SLOPE = 0.3  # of the leaky ReLU
 _MIN_SIDE, _MAX_SIDE = 8, 128  # pixels
@@ -39,13 +40,31 @@ class Autoencoder(nn.Module):
         """Return the reconstruction of x."""
         return self.decoder(self.encoder(x))
 
+    def start_at_components(self, x: Tensor, seed: int) -> None:
+        """Set a "linear" autoencoder to the principal components of x, the best that a linear one can come to.
+
+        Args:
+            x: (N, D).
+            seed: see `LinearEncoder.start_at_components`.
+        """
+        assert isinstance(self.encoder, LinearEncoder)
+        assert isinstance(self.decoder, LinearDecoder)
+        self.encoder.start_at_components(x, seed)
+        back, layer = self.decoder[0], self.encoder[1]
+        assert isinstance(back, nn.Linear)
+        assert isinstance(layer, nn.Linear)
+        squares = layer.weight.double().square().sum(1).max().clamp(min=1e-30)  # of the rows that are not zero
+        with torch.no_grad():
+            back.weight.copy_((layer.weight.T.double() / squares).to(back.weight))
+            back.bias.copy_(x.double().mean(0).to(back.bias))
+
 
 def build_autoencoder(name: str, in_shape: tuple[int, ...], latent_dim: int) -> Autoencoder:
     """Return a new autoencoder.
 
     Args:
-        name: "conv" for images, "mlp" for vectors, "window" for sensor windows; "auto" chooses by the data's shape,
-            and "mlp" for images with a side below 12 pixels, as `nets.build` does.
+        name: "conv" for images, "mlp" or "linear" for vectors, "window" for sensor windows; "auto" chooses by the
+            data's shape, and "mlp" for images with a side below 12 pixels, as `nets.build` does.
         in_shape: shape of one data point: (C, H, W) with sides of 8 to 128 pixels, (C, T) with T >= 16, or (D,).
         latent_dim: dimension of the latents, >= 1.
 
@@ -198,5 +217,6 @@ _Builder = Callable[[tuple[int, ...], int], nn.Module]
 _AUTOENCODERS: dict[str, tuple[_Builder, _Builder]] = {
     "conv": (ImageEncoder, ImageDecoder),
     "mlp": (MLPEncoder, MLPDecoder),
+    "linear": (LinearEncoder, LinearDecoder),
     "window": (SeriesEncoder, WindowDecoder),
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 
 from distclust.errors import DataError, UnknownNameError
@@ -17,8 +18,8 @@ def build(name: str, in_shape: tuple[int, ...], out_dim: int) -> nn.Module:
     """Return a new network.
 
     Args:
-        name: "conv" for images, "mlp" for vectors, "window" for sensor windows; "auto" chooses by the data's shape,
-            and "mlp" for images with a side below 12 pixels, where two convolutions leave too little.
+        name: "conv" for images, "mlp" or "linear" for vectors, "window" for sensor windows; "auto" chooses by the
+            data's shape, and "mlp" for images with a side below 12 pixels, where two convolutions leave too little.
         in_shape: shape of one data point: (C, H, W), (C, T) or (D,).
         out_dim: dimension of the output, >= 1.
 
@@ -106,6 +107,39 @@ class MLPEncoder(nn.Sequential):
         super().__init__(*layers, nn.Linear(widths[-1], out_dim))
 
 
+class LinearEncoder(nn.Sequential):
+    """One linear layer, which can start as a rotation of the data, see `start_at_components`; arguments as above."""
+
+    def __init__(self, in_shape: tuple[int, ...], out_dim: int) -> None:
+        super().__init__(nn.Flatten(), nn.Linear(_size(in_shape), out_dim))
+
+    def start_at_components(self, x: Tensor, seed: int) -> None:
+        """Set the layer to the leading principal components of x, its outputs' mean squared length to their number.
+
+        Distances between the points are kept but for one factor and the components left out.
+
+        Args:
+            x: (N, *in_shape), as the layer will get it; of fewer components than outputs the rest are 0.
+            seed: 0 .. 2**32 - 1, of the randomized solver.
+        """
+        from sklearn.decomposition import PCA
+
+        layer = self[1]
+        assert isinstance(layer, nn.Linear)
+        points = x.flatten(1).double().cpu().numpy()
+        most = min(points.shape)
+        n_components = min(layer.out_features, most)
+        solver = "randomized" if n_components < most // 2 else "full"
+        found = PCA(n_components, svd_solver=solver, random_state=seed).fit(points)
+        energy = float(found.explained_variance_.sum())
+        factor = (layer.out_features / energy) ** 0.5 if energy > 0 else 0.0
+        weight = torch.from_numpy(found.components_ * factor)
+        with torch.no_grad():
+            layer.weight.zero_()
+            layer.weight[:n_components] = weight.to(layer.weight)
+            layer.bias.copy_(-(layer.weight @ torch.from_numpy(found.mean_).to(layer.weight)))
+
+
 class MLPDecoder(nn.Sequential):
     """The mirror image of `MLPEncoder`; arguments as there."""
 
@@ -115,6 +149,13 @@ class MLPDecoder(nn.Sequential):
         for a, b in pairwise(widths):
             layers += [nn.Linear(a, b), nn.BatchNorm1d(b), nn.ReLU()]
         super().__init__(*layers, nn.Linear(widths[-1], _size(in_shape)), nn.Unflatten(1, in_shape))
+
+
+class LinearDecoder(nn.Sequential):
+    """One linear layer back; arguments as above."""
+
+    def __init__(self, in_shape: tuple[int, ...], out_dim: int) -> None:
+        super().__init__(nn.Linear(out_dim, _size(in_shape)), nn.Unflatten(1, in_shape))
 
 
 _TIME_KERNELS = (50, 40, 7, 4)
@@ -239,10 +280,12 @@ def _size(in_shape: tuple[int, ...]) -> int:
 _ENCODERS: dict[str, Callable[[tuple[int, ...], int], nn.Module]] = {
     "conv": ConvEncoder,
     "mlp": MLPEncoder,
+    "linear": LinearEncoder,
     "window": WindowEncoder,
 }
 _DECODERS: dict[str, Callable[[tuple[int, ...], int], nn.Module]] = {
     "conv": ConvDecoder,
     "mlp": MLPDecoder,
+    "linear": MLPDecoder,
     "window": WindowDecoder,
 }

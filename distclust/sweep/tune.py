@@ -331,10 +331,12 @@ def _most_rounds(study: Study) -> int:
 
 def _n_rounds(trial: Trial) -> int:
     from distclust.methods import method_class
-    from distclust.parameters import declared
+    from distclust.methods.base import auto_rounds
 
-    default = declared(method_class(trial.spec.method))["n_rounds"].default
-    return int(trial.spec.parameters.get("n_rounds", default))
+    given = trial.spec.parameters
+    if given.get("n_rounds", "auto") != "auto":
+        return int(given["n_rounds"])
+    return auto_rounds(given.get("n_epochs", "auto"), method_class(trial.spec.method).most_rounds)
 
 
 def _bundles(study: Study) -> tune.PlacementGroupFactory:
