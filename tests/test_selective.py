@@ -299,7 +299,7 @@ def test_ablations_run(name, blobs):
 
 def test_ablations_differ(blobs):
     x = blobs[0] + np.random.default_rng(0).normal(scale=3, size=blobs[0].shape).astype(np.float32)  # so that they err
-    found = {name: fitted(x, n_members=3, **ABLATIONS.get(name, {})) for name in ("SPC", "A1", "A2")}
+    found = {name: fitted(x, n_members=3, encoder="mlp", **ABLATIONS.get(name, {})) for name in ("SPC", "A1", "A2")}
     assert len({model.last_round_.outputs[0].latents.tobytes() for model in found.values()}) == 3
 
 
