@@ -159,9 +159,10 @@ class EnsembleClusterer(ClusterMixin, ClassNamePrefixFeaturesOutMixin, Transform
         return self._latents(self._door(X))
 
     def scaled(self, x: Array) -> Array:
-        """Return checked points as the first member's network sees them, (N, D) float32."""
-        member: Any = next(m for m in self.members_ if m is not None)
-        return in_blocks(lambda block: member.scaled(block).flatten(1), x)
+        """Return checked points as the first member's network sees them, (N, D); as they are, where it does not say."""
+        member = next(m for m in self.members_ if m is not None)
+        scale: Callable[[torch.Tensor], torch.Tensor] = getattr(member, "scaled", torch.nn.Identity())
+        return in_blocks(lambda block: scale(block).flatten(1), x)
 
     def score(self, X: Any, y: object = None) -> float:
         """Return how good the clusters of X are without a label, the greater the better, in -1 .. 1.
