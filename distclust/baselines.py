@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from distclust.contracts import Dataset, Labels
 from distclust.data.reference import reference_of
-from distclust.labelling import Collapsed, NoCut, label
+from distclust.labelling import Collapsed, label
 from distclust.metrics import stability
 from distclust.seeding import integer
 from distclust.separation import separation
@@ -107,10 +107,7 @@ def _k_means(x: Points, n_clusters: int, seed: int) -> Labels:
 
 
 def _umap_hdbscan(x: Points, n_clusters: int, seed: int) -> Labels:
-    try:
-        return label(x, n_clusters, by="umap-hdbscan", seed=seed)
-    except NoCut:
-        return label(x, n_clusters, by="umap-gmm", seed=seed)
+    return label(x, n_clusters, by="auto", seed=seed)
 
 
 _CLUSTERERS: dict[str, Callable[[Points, int, int], Labels]] = {"k-means": _k_means, "UMAP + HDBSCAN": _umap_hdbscan}

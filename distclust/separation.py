@@ -26,6 +26,7 @@ Floats = npt.NDArray[np.float64]
 
 _NEIGHBORS = 3  # of a point in each cluster, whose mean distance is taken
 _DEVIATIONS = 2.5  # by which the middle must be emptier than a side
+_UNEVEN = 4  # times as many points make a group much larger
 _BLOCK = 512  # points compared with all others at once
 
 
@@ -72,21 +73,32 @@ def pairwise_separation(x: npt.ArrayLike, labels: npt.ArrayLike, seed: int = 0) 
 def gap(above: npt.ArrayLike, below: npt.ArrayLike) -> float:
     """Return how much emptier the middle between two groups of numbers is than both sides.
 
+    The way goes from the lower quartile of `below` to the upper quartile of `above`. Where one group is much larger,
+    its edge alone has as many numbers as the smaller group, so the way is also tried from the upper quartile of the
+    larger one and from its last 5%; the greatest value is returned.
+
     Args:
         above: numbers of the group that lies higher; infinite ones are left out.
         below: of the other.
 
     Returns:
-        1 - middle / emptier side, of the counts in the thirds of the way from the lower quartile of `below` to the
-        upper quartile of `above`; 0 where the medians are not in this order, or where the middle is not emptier by 2.5
-        standard deviations of such counts.
+        1 - middle / emptier side, of the counts in the thirds of the way; 0 where the medians are not in this order, or
+        where the middle is not emptier by 2.5 standard deviations of such counts.
     """
     high, low = np.asarray(above, dtype=np.float64), np.asarray(below, dtype=np.float64)
     high, low = high[np.isfinite(high)], low[np.isfinite(low)]
     if not (len(high) and len(low) and np.median(high) > np.median(low)):
         return 0.0
-    reach = float(np.quantile(low, 0.25)), float(np.quantile(high, 0.75))
-    counts, _ = np.histogram(np.concatenate([high, low]), bins=3, range=reach)
+    values = np.concatenate([high, low])
+    starts, ends = np.quantile(low, [0.25, 0.75, 0.95]), np.quantile(high, [0.75, 0.25, 0.05])
+    ways = [(starts[0], ends[0])]
+    ways += [(start, ends[0]) for start in starts[1:] if len(low) > _UNEVEN * len(high)]
+    ways += [(starts[0], end) for end in ends[1:] if len(high) > _UNEVEN * len(low)]
+    return max(_emptier(values, float(start), float(end)) for start, end in ways if start < end)
+
+
+def _emptier(values: Floats, start: float, end: float) -> float:
+    counts, _ = np.histogram(values, bins=3, range=(start, end))
     middle, side = int(counts[1]), int(min(counts[0], counts[2]))
     return 1 - middle / side if side - middle > _DEVIATIONS * np.sqrt(side + middle) else 0.0
 
