@@ -64,6 +64,7 @@ def test_training_is_algorithm_1_written_plainly(blobs):
     prior = (0.5, 0.3, 0.2)
     model = CombinationAssignment(
         n_clusters=3,
+        encoder="mlp",
         n_epochs=1,
         n_rounds=1,
         centroids="normal",
@@ -135,7 +136,9 @@ def test_estimated_covariances_find_long_clusters():
     x = np.stack([rng.normal(scale=8, size=400), y * 6 + rng.normal(size=400)], 1).astype(np.float32)
     accuracy = {}
     for covariance in ("isotropic", "estimated"):
-        model = CombinationAssignment(n_clusters=2, covariance=covariance, sigma=1.0, n_epochs=20, latent_dim=4)
+        model = CombinationAssignment(
+            n_clusters=2, covariance=covariance, encoder="mlp", sigma=1.0, n_epochs=20, latent_dim=4
+        )
         accuracy[covariance] = metrics.accuracy(model.fit(x).labels_, y)
     assert accuracy["estimated"] > 0.97
     assert accuracy["estimated"] > accuracy["isotropic"] + 0.05
@@ -255,7 +258,7 @@ def test_all_faults_of_the_parameters_come_together(blobs):
         ({"n_clusters": 3, "prior": (0.5, 0.5)}, "prior has 2 values.*3 clusters"),
         ({"n_clusters": 2, "prior": (0.5, 0.6)}, r"sum 1\.1; it must be a distribution"),
         ({"n_clusters": 2, "prior": (-0.5, 1.5)}, "prior="),
-        ({"n_clusters": 3, "n_epochs": 5}, "n_rounds=10 cannot be used with n_epochs=5"),
+        ({"n_clusters": 3, "n_epochs": 5, "n_rounds": 10}, "n_rounds=10 cannot be used with n_epochs=5"),
         ({"n_clusters": 3, "encoder": "conv"}, "it takes images"),
         ({"n_clusters": 3, "random_state": None}, "random_state=None"),
     ],
