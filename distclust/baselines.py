@@ -25,8 +25,10 @@ Points = npt.NDArray[np.float32]
 
 _SEEDS = 3
 _KMEANS_STARTS = 3
-_REFERENCES = ("gaussian", "uniform")
-_REFERENCE_POINTS = 500  # of which UMAP makes a layout of reference data
+_KINDS, _DRAWS = ("gaussian", "uniform"), 2  # of reference data
+_REFERENCE_POINTS = {"k-means": 1_000, "UMAP + HDBSCAN": 300}
+
+Clusterer = Callable[[Points, int, int], Labels]  # points, n_clusters, seed
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,16 +40,18 @@ class Baseline:
         labels: (3, n) one labeling a seed.
         stability: mean adjusted Rand index of each two of them.
         separation: (K,) of the first labeling's clusters, see `separation`.
+        chance: the greatest stability that the same clusterer has on reference data without groups.
     """
 
     name: str
     labels: Labels
     stability: float
     separation: Floats
+    chance: float
 
 
 def baselines(x: Points, n_clusters: int, seed: int) -> list[Baseline]:
-    """Return what each clusterer finds, with three seeds.
+    """Return what each clusterer finds, with three seeds, and how stable it is on reference data.
 
     Args:
         x: (n, D) distinct points, more than n_clusters of them.
@@ -57,44 +61,31 @@ def baselines(x: Points, n_clusters: int, seed: int) -> list[Baseline]:
     Returns:
         k-means and UMAP + HDBSCAN; a clusterer that cannot divide the points is left out.
     """
+    references = [_reference(x, kind, draw, seed) for draw in range(_DRAWS) for kind in _KINDS]
     found = []
     for name, cluster in _CLUSTERERS.items():
-        labels = _labels(cluster, x, n_clusters, seed, _SEEDS)
+        labels = _labels(cluster, x, n_clusters, seed)
         if labels is not None:
-            found.append(Baseline(name, labels, stability(labels), separation(x, labels[0], seed)))
+            chance = max(_stability(cluster, one[: _REFERENCE_POINTS[name]], n_clusters, seed) for one in references)
+            found.append(Baseline(name, labels, stability(labels), separation(x, labels[0], seed), chance))
     return found
 
 
-def chance_stability(x: Points, n_clusters: int, seed: int) -> float:
-    """Return the greatest stability that a cheap clusterer has on data without groups.
-
-    Args:
-        x: (n, D) distinct points. The reference data has as many, with their mean and covariance, drawn from one
-            Gaussian and uniformly along the principal axes; see `data.reference`.
-        n_clusters: number of clusters K.
-        seed: of all draws.
-    """
-    found = [0.0]
-    for kind in _REFERENCES:
-        reference = reference_of(Dataset("points", x), kind, seed).x
-        found.append(_stability("k-means", reference, n_clusters, seed, _SEEDS))
-    found.append(_stability("UMAP + HDBSCAN", _gaussian(x, seed), n_clusters, seed, 2))
-    return max(found)
+def _reference(x: Points, kind: str, draw: int, seed: int) -> Points:
+    """Return data without groups: points with the mean and covariance of others, at most 1,000."""
+    rows = np.linspace(0, len(x) - 1, min(len(x), max(_REFERENCE_POINTS.values()))).astype(int)
+    found: Points = reference_of(Dataset("points", x[rows]), kind, seed, draw).x
+    return found
 
 
-def _gaussian(x: Points, seed: int) -> Points:
-    rows = np.linspace(0, len(x) - 1, min(len(x), _REFERENCE_POINTS)).astype(int)
-    return reference_of(Dataset("points", x[rows]), "gaussian", seed).x
-
-
-def _stability(name: str, x: Points, n_clusters: int, seed: int, n_seeds: int) -> float:
-    labels = _labels(_CLUSTERERS[name], x, n_clusters, seed, n_seeds)
+def _stability(cluster: Clusterer, x: Points, n_clusters: int, seed: int) -> float:
+    labels = _labels(cluster, x, n_clusters, seed) if len(x) > n_clusters else None
     return 0.0 if labels is None else stability(labels)
 
 
-def _labels(cluster: Callable[[Points, int, int], Labels], x: Points, k: int, seed: int, n_seeds: int) -> Labels | None:
+def _labels(cluster: Clusterer, x: Points, n_clusters: int, seed: int) -> Labels | None:
     try:
-        return np.stack([cluster(x, k, integer(seed, "baseline", round=draw)) for draw in range(n_seeds)])
+        return np.stack([cluster(x, n_clusters, integer(seed, "baseline", round=draw)) for draw in range(_SEEDS)])
     except Collapsed:  # fewer distinct points than clusters
         return None
 
@@ -110,4 +101,4 @@ def _umap_hdbscan(x: Points, n_clusters: int, seed: int) -> Labels:
     return label(x, n_clusters, by="auto", seed=seed)
 
 
-_CLUSTERERS: dict[str, Callable[[Points, int, int], Labels]] = {"k-means": _k_means, "UMAP + HDBSCAN": _umap_hdbscan}
+_CLUSTERERS: dict[str, Clusterer] = {"k-means": _k_means, "UMAP + HDBSCAN": _umap_hdbscan}

@@ -341,6 +341,8 @@ def _announce(console: Console, data: Dataset, method: EnsembleClusterer, folder
     )
     for remark in data.remarks:
         console.print(f"{data.name}: {on_command_line(remark)}", soft_wrap=True, markup=False)
+    if chosen := method.chosen_scaling(_checked_data(data)):
+        console.print(f"scaling: {chosen.name}, {chosen.reason}", soft_wrap=True, markup=False)
     console.print(f"run folder: {folder.path}", soft_wrap=True)
 
 

@@ -15,16 +15,17 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from distclust.baselines import Baseline, baselines, chance_stability
+from distclust.baselines import Baseline, baselines
 from distclust.consensus import agrees
 from distclust.contracts import Labels
 from distclust.data.arrays import check_x
 from distclust.distributed.pool import threads
 from distclust.errors import DataError
 from distclust.methods.base import EnsembleClusterer
-from distclust.metrics import adjusted_rand_index, effective_clusters
+from distclust.metrics import adjusted_rand_index, contingency, effective_clusters
 from distclust.seeding import generator
 from distclust.separation import separation
+from distclust.units import mixed_units
 
 Floats = npt.NDArray[np.float64]
 
@@ -37,6 +38,7 @@ _CLEAR = 0.5  # from which on there is no doubt
 _CHANCE = 0.5  # members must have less than this share of the disagreement that is there by chance
 _UNSTABLE = 0.5  # stability below which the answer depends on the seed
 _AHEAD = 0.1  # by which a baseline must lead
+_FOLLOWED = 0.95  # share of the points whose cluster keeps to one range of a feature
 _FEWER = 0.9  # effective clusters of uneven groups, over those of the consensus
 
 Level = Literal["good", "with care", "do not use"]
@@ -58,7 +60,9 @@ class Evidence:
         independent: the same before any member has seen what the others say.
         separation: (K,) of the consensus clusters in the input, see `separation`.
         baselines: what cheap clusterers find in the same points.
-        chance: stability to expect of data without groups; nan where it cannot be said.
+        vectors: whether points are vectors, and no images or windows, in which a network may see more than a baseline.
+        mixed_units: feature and factor where some values of a feature that the clusters follow look as if they were in
+            another unit; None = there is none.
         equal_shares: parameter that says the clusters' expected shares, "" where the method expects none.
     """
 
@@ -73,8 +77,14 @@ class Evidence:
     independent: float
     separation: Floats
     baselines: Sequence[Baseline]
-    chance: float
+    vectors: bool = True
+    mixed_units: tuple[int, int] | None = None
     equal_shares: str = ""
+
+    @property
+    def chance(self) -> float:
+        """Stability to expect of data without groups; nan where it cannot be said."""
+        return max((baseline.chance for baseline in self.baselines), default=math.nan)
 
     @property
     def separated(self) -> float:
@@ -180,9 +190,25 @@ def gathered(model: EnsembleClusterer, x: npt.NDArray[Any]) -> Evidence:
             independent=last.independent,
             separation=_padded(separation(points, model.labels_[rows], seed), n_clusters),
             baselines=baselines(points, n_clusters, seed) if enough else [],
-            chance=chance_stability(points, n_clusters, seed) if enough else math.nan,
+            vectors=x.ndim == 2,
+            mixed_units=_mixed_units(x[rows], model.labels_[rows]),
             equal_shares=model.shares_parameter,
         )
+
+
+def _mixed_units(x: npt.NDArray[Any], labels: Labels) -> tuple[int, int] | None:
+    """Return feature and factor of the first feature in mixed units whose two ranges the clusters keep apart."""
+    known = labels >= 0
+    if x.ndim != 2 or not known.any():
+        return None
+    for found in mixed_units(x[known]):
+        table = contingency(labels[known], found.larger.astype(np.int64))
+        if (
+            table.max(axis=1).sum() >= _FOLLOWED * table.sum()
+            and len(np.unique(table.argmax(axis=1)[table.any(axis=1)])) > 1
+        ):
+            return found.feature, found.factor
+    return None
 
 
 def _sample(n_points: int, n_values: int, seed: int) -> Labels:
@@ -227,14 +253,21 @@ def _collapsed(e: Evidence) -> str | None:
 
 
 def _chance(e: Evidence) -> str | None:
-    if e.n_separated or math.isnan(e.independent) or math.isnan(e.chance):
+    if e.n_separated or not e.baselines or math.isnan(e.independent):
         return None
-    if 1 - e.independent <= _CHANCE * (1 - e.chance):
+    seen = not e.vectors or any(_beyond_chance(one.stability, one.chance) for one in e.baselines)
+    if seen and _beyond_chance(e.independent, e.chance):
         return None
     return (
-        f"no better than chance. Members agree as they would on data without groups (stability {e.independent:.2f}, "
-        f"{e.chance:.2f} by chance), and no gap separates any cluster from the others."
+        f"no better than chance. No gap separates any cluster from the others, and "
+        f"{'the baselines' if _beyond_chance(e.independent, e.chance) else 'the members'} agree as they would on data "
+        f"without groups (stability {e.independent:.2f}; {e.chance:.2f} by chance)."
     )
+
+
+def _beyond_chance(stability: float, chance: float) -> bool:
+    """Return whether less than half of the disagreement by chance is left."""
+    return 1 - stability < _CHANCE * (1 - chance)
 
 
 def _uneven(e: Evidence) -> str | None:
@@ -247,6 +280,16 @@ def _uneven(e: Evidence) -> str | None:
     return (
         f"the groups in the data are uneven, and these clusters are not. {found.name} finds groups of {shares} of the "
         f"points with gaps around each; here a cluster is a slice of a group, which agreement says nothing about."
+    )
+
+
+def _units(e: Evidence) -> str | None:
+    if e.mixed_units is None:
+        return None
+    feature, factor = e.mixed_units
+    return (
+        f"the clusters follow feature {feature}, whose values fall into two ranges a factor of {factor:,} apart: some "
+        f"may be in another unit."
     )
 
 
@@ -332,6 +375,7 @@ RULES: dict[str, Rule] = {
     "collapsed": Rule("do not use", _collapsed, lambda e: "The members' causes say what to try."),
     "uneven": Rule("do not use", _uneven, _try_shares),
     "chance": Rule("do not use", _chance, _try_other_data_or_method),
+    "units": Rule("with care", _units, lambda e: "Check that column, and give all its values in one unit."),
     "beaten": Rule("with care", _beaten, lambda e: "Compare its labels, or let such clusterers be members."),
     "unstable": Rule("with care", _unstable, lambda e: "Train longer, or take the points of high agreement alone."),
     "single": Rule("with care", _single, lambda e: "Give n_members=5."),

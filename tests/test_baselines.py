@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from distclust.baselines import baselines, chance_stability
+from distclust.baselines import baselines
 
 
 @pytest.fixture(scope="module")
@@ -28,16 +28,25 @@ def test_the_same_seed_gives_the_same(groups):
     for a, b, c in zip(first, again, other, strict=True):
         np.testing.assert_array_equal(a.labels, b.labels)
         assert not np.array_equal(a.labels, c.labels)
-    assert chance_stability(x, 4, 3) == chance_stability(x, 4, 3)
+        assert a.chance == b.chance
+
+
+def chances(x, n_clusters):
+    return [baseline.chance for baseline in baselines(x.astype(np.float32), n_clusters, 0)]
 
 
 def test_chance_is_high_where_one_long_group_is_cut_in_two_and_low_where_nothing_is_long():
     rng = np.random.default_rng(0)
-    long = (rng.normal(size=(300, 4)) * [10, 1, 1, 1]).astype(np.float32)
-    assert chance_stability(long, 2, 0) > 0.9
-    assert chance_stability(rng.normal(size=(300, 20)).astype(np.float32), 5, 0) < 0.6
+    assert chances(rng.normal(size=(300, 4)) * [10, 1, 1, 1], 2)[0] > 0.9
+    assert max(chances(rng.normal(size=(300, 20)), 5)) < 0.6
 
 
 def test_chance_does_not_see_the_groups(groups):
     """Reference data has the covariance of the data, not its gaps."""
-    assert chance_stability(groups[:, :2] + 0, 7, 0) < 0.95
+    far = np.concatenate([groups, groups @ np.diag([1, -1, 1, -1]).astype(np.float32)])
+    assert baselines(far, 6, 0)[0].stability > chances(far, 6)[0]
+
+
+def test_few_points_and_many_clusters():
+    x = np.random.default_rng(0).normal(size=(30, 3)).astype(np.float32)
+    assert all(0 <= chance <= 1 for chance in chances(x, 12))

@@ -29,6 +29,7 @@ FLOORS = {
     "calibration": 1,
     "metrics": 1,
     "separation": 1,
+    "units": 1,
     "baselines": 2,
     "distributed": 2,
     "methods": 3,

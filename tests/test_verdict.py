@@ -23,8 +23,8 @@ def _as_a_user(monkeypatch):
     monkeypatch.setattr(verdict, "_MOST_POINTS", POINTS)
 
 
-def baseline(labels, gap, stability=1.0):
-    return Baseline("k-means", np.stack([labels] * 3), stability, np.full(int(labels.max()) + 1, gap))
+def baseline(labels, gap, stability=1.0, chance=0.4):
+    return Baseline("k-means", np.stack([labels] * 3), stability, np.full(int(labels.max()) + 1, gap), chance)
 
 
 def evidence(**changes):
@@ -41,7 +41,6 @@ def evidence(**changes):
         independent=0.95,
         separation=np.array([0.9, 0.9]),
         baselines=[baseline(TWO, 0.9)],
-        chance=0.4,
     )
     return replace(good, **changes)
 
@@ -57,18 +56,21 @@ NONE = np.zeros(2)  # no gaps
         ("collapsed", "do not use", {"voters": 1, "collapsed": 2}),
         ("collapsed", "do not use", {"voters": 2, "members": 5, "seats": 5}),
         ("collapsed", "do not use", {"labels": np.zeros(100, int), "separation": np.full(2, np.nan)}),
-        ("chance", "do not use", {"separation": NONE, "independent": 0.5, "baselines": []}),
-        ("chance", "do not use", {"separation": NONE, "independent": 0.99, "chance": 1.0, "baselines": []}),
+        ("chance", "do not use", {"separation": NONE, "independent": 0.5}),
+        ("chance", "do not use", {"separation": NONE, "independent": 0.99, "baselines": [baseline(TWO, 0, 0.99, 1.0)]}),
+        ("chance", "do not use", {"separation": NONE, "independent": 0.99, "baselines": [baseline(TWO, 0, 0.5, 0.4)]}),
+        ("overlapping", "with care", {"separation": NONE, "baselines": [baseline(TWO, 0, 0.5, 0.4)], "vectors": False}),
         ("chance", "do not use", {"separation": NONE, "independent": 0.3, "stability": 0.99}),
         ("uneven", "do not use", {"separation": NONE, "baselines": [baseline(UNEVEN, 0.9)]}),
         ("uneven", "do not use", {"separation": NONE, "independent": 0.2, "baselines": [baseline(UNEVEN, 0.9)]}),
+        ("units", "with care", {"mixed_units": (3, 1000)}),
         ("unstable", "with care", {"stability": 0.4, "independent": 0.4, "baselines": []}),
         ("beaten", "with care", {"separation": NONE, "baselines": [baseline(np.arange(100) % 2, 0.9)]}),
-        ("beaten", "with care", {"separation": np.array([0.9, 0.2]), "independent": 0.8, "chance": 0.3}),
+        ("beaten", "with care", {"separation": np.array([0.9, 0.2]), "independent": 0.8}),
         ("single", "with care", {"members": 1, "seats": 1, "voters": 1, "stability": np.nan, "independent": np.nan}),
         ("overlapping", "with care", {"separation": np.array([0.05, 0.0]), "baselines": []}),
         ("good", "good", {"separation": np.array([0.9, 0.05]), "baselines": []}),
-        ("good", "good", {"chance": np.nan, "baselines": []}),
+        ("good", "good", {"baselines": []}),
     ],
 )
 def test_each_rule_decides_its_case(name, level, changes):
@@ -82,7 +84,7 @@ def test_each_rule_decides_its_case(name, level, changes):
 
 def test_every_rule_has_a_case_and_the_last_always_applies():
     assert list(RULES) == [
-        *("no labels", "collapsed", "uneven", "chance", "beaten", "unstable", "single", "overlapping", "good")
+        *("no labels", "collapsed", "uneven", "chance", "units", "beaten", "unstable", "single", "overlapping", "good")
     ]
 
 
@@ -138,6 +140,17 @@ def test_repeated_rows_are_seen_once(blobs):
     found = judge(model, x)
     assert len(found.evidence.rows) == 100
     assert found.level != "good"
+
+
+def test_clusters_that_follow_a_mistake_of_units_are_not_called_good():
+    x = np.random.default_rng(0).standard_normal((600, 4)) + 5
+    x[::3, 2] *= 1000
+    model = CombinationAssignment(n_clusters=2, prior=(1 / 3, 2 / 3), **QUICK[CombinationAssignment]).fit(x)
+    found = judge(model, x)
+    assert found.level != "good"
+    if distclust.metrics.adjusted_rand_index(model.labels_, (np.arange(600) % 3 == 0).astype(int)) > 0.9:
+        assert found.evidence.mixed_units == (2, 1000)
+        assert found.name == "units"
 
 
 def test_the_verdict_is_the_same_again_and_reads_no_class(blobs):
