@@ -36,6 +36,7 @@ _SEPARATED = 0.3  # separation from which on a cluster counts as separated
 _NO_GAP = 0.1  # below which two clusters are slices of one group
 _CLEAR = 0.5  # from which on there is no doubt
 _CHANCE = 0.5  # members must have less than this share of the disagreement that is there by chance
+_TELLING = 0.8  # stability by chance from which on stability says nothing
 _UNSTABLE = 0.5  # stability below which the answer depends on the seed
 _AHEAD = 0.1  # by which a baseline must lead
 _FOLLOWED = 0.95  # share of the points whose cluster keeps to one range of a feature
@@ -266,8 +267,8 @@ def _chance(e: Evidence) -> str | None:
 
 
 def _beyond_chance(stability: float, chance: float) -> bool:
-    """Return whether less than half of the disagreement by chance is left."""
-    return 1 - stability < _CHANCE * (1 - chance)
+    """Return whether less than half of the disagreement by chance is left, where chance leaves enough to tell."""
+    return chance < _TELLING and 1 - stability < _CHANCE * (1 - chance)
 
 
 def _uneven(e: Evidence) -> str | None:
@@ -340,12 +341,17 @@ def _good(e: Evidence) -> str | None:
 
 
 def _clearer(e: Evidence) -> Baseline | None:
-    """Return a stable baseline all of whose clusters have a gap around them, where a consensus cluster has none."""
-    if not e.n_used or np.nan_to_num(e.separation, nan=1.0).min() >= _NO_GAP:
+    """Return a baseline with clear groups that the consensus misses: one of its clusters has no gap around it."""
+    if e.n_used and np.nan_to_num(e.separation, nan=1.0).min() >= _NO_GAP:
         return None
+    found = _clear(e)
+    return None if found is None or e.agreement_with(found) >= 1 - _AHEAD else found
+
+
+def _clear(e: Evidence) -> Baseline | None:
+    """Return a stable baseline all of whose clusters have a gap around them."""
     for baseline in e.baselines:
-        clear = bool((np.nan_to_num(baseline.separation) >= _CLEAR).all())
-        if clear and baseline.stability >= 1 - _AHEAD and e.agreement_with(baseline) < 1 - _AHEAD:
+        if baseline.stability >= 1 - _AHEAD and (np.nan_to_num(baseline.separation) >= _CLEAR).all():
             return baseline
     return None
 
@@ -355,26 +361,30 @@ def _shares(labels: Labels) -> list[float]:
     return [round(float(share), 3) for share in sizes / sizes.sum()]
 
 
-def _try_shares(e: Evidence) -> str:
+def _try_groups_of_baseline(e: Evidence) -> str:
+    """Return what to try: what a baseline found, if its groups are clear."""
     found = _clearer(e)
-    assert found is not None
-    if e.equal_shares:
+    if found is None:
+        return "There may be no groups: try other features, or look for a number of clusters with choose_k."
+    if e.equal_shares and effective_clusters(found.labels[0]) <= _FEWER * e.n_clusters:
         given = ",".join(f"{share:g}" for share in _shares(found.labels[0]))
-        return f"The method expects groups of equal size: give {e.equal_shares}=[{given}], or take method selective."
-    return f"Take the labels of {found.name}, or other members."
+        return (
+            f"The method expects groups of equal size, and {found.name} finds uneven ones with gaps around each: give "
+            f"{e.equal_shares}=[{given}], or take method selective."
+        )
+    return f"{found.name} finds groups with gaps around each: take its labels, or another method."
 
 
-def _try_other_data_or_method(e: Evidence) -> str:
-    if found := _clearer(e):
-        return f"{found.name} finds groups with gaps around each: take another method."
-    return "There may be no groups: try other features, or look for a number of clusters with choose_k."
+def _try_causes(e: Evidence) -> str:
+    groups = _try_groups_of_baseline(e) if _clearer(e) else ""
+    return f"The causes of the members say what to try. {groups}".strip()
 
 
 RULES: dict[str, Rule] = {
-    "no labels": Rule("do not use", _no_labels, lambda e: "The members' causes say what to try."),
-    "collapsed": Rule("do not use", _collapsed, lambda e: "The members' causes say what to try."),
-    "uneven": Rule("do not use", _uneven, _try_shares),
-    "chance": Rule("do not use", _chance, _try_other_data_or_method),
+    "no labels": Rule("do not use", _no_labels, _try_causes),
+    "collapsed": Rule("do not use", _collapsed, _try_causes),
+    "uneven": Rule("do not use", _uneven, _try_groups_of_baseline),
+    "chance": Rule("do not use", _chance, _try_groups_of_baseline),
     "units": Rule("with care", _units, lambda e: "Check that column, and give all its values in one unit."),
     "beaten": Rule("with care", _beaten, lambda e: "Compare its labels, or let such clusterers be members."),
     "unstable": Rule("with care", _unstable, lambda e: "Train longer, or take the points of high agreement alone."),

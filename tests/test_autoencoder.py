@@ -474,6 +474,7 @@ def test_the_blocks_refuse_for_themselves(block, shape):
 
 def test_unknown_autoencoder():
     with pytest.raises(
-        UnknownNameError, match=r"unknown autoencoder 'cnov'\. Did you mean 'conv'\? Known: auto, conv, mlp, window\."
+        UnknownNameError,
+        match=r"unknown autoencoder 'cnov'\. Did you mean 'conv'\? Known: auto, conv, linear, mlp, window\.",
     ):
         build_autoencoder("cnov", (1, 28, 28), 4)

@@ -67,7 +67,7 @@ def test_the_teacher_follows_slowly(digits):
 
 
 def test_what_auto_stands_for():
-    paper = MiCE()
+    paper = MiCE(n_rounds=10)
     assert paper.total_epochs((3, 32, 32), 60_000) == 1000  # CIFAR-10
     assert [paper.rate(epoch, 1000) for epoch in (0, 479, 480, 640, 800, 999)] == pytest.approx(
         [1, 1, 0.1, 0.01, 0.001, 0.001]

@@ -292,8 +292,8 @@ def test_a_method_that_cannot_train_in_a_team_is_refused(blobs, tmp_path):
         (["cpus_per_member=3"], "cpus_per_member=3: .*Give cpus_per_member=2 or a multiple of it"),
         ([], "cpus_per_member=1: .*Give cpus_per_member=2"),
         (["cpus_per_member=2", "gpus_per_member=1"], "gpus_per_member=1: .*Give gpus_per_member=2 or 0"),
-        (["cpus_per_member=2", "kind=local"], "kind='local', which has one process. Use kind=ray"),
-        (["cpus_per_member=2", "autoscaling=true"], "autoscaling=true: it takes the nodes that are there"),
+        (["cpus_per_member=2", "kind=local"], 'kind="local", which has one process. Use kind="ray"'),
+        (["cpus_per_member=2", "autoscaling=true"], "autoscaling=True: it takes the nodes that are there"),
         (["workers_per_member=0"], "workers_per_member=0"),
     ],
 )
@@ -311,7 +311,7 @@ def test_the_pool_options_choose_the_pool(tmp_path):
     assert isinstance(pool, DataParallelPool)
     assert (pool._workers, pool._cpus, pool._gpus) == (2, 3, 1)
     assert isinstance(read(words=["pool.cpus_per_member=6"]).make_pool(str(tmp_path)), RayPool)
-    with pytest.raises(ParameterError, match="Use kind=ray"):
+    with pytest.raises(ParameterError, match='Use kind="ray"'):
         Spec("mice", "digits", pool=PoolOptions(kind="local", workers_per_member=1 + 1)).make_pool(str(tmp_path))
 
 

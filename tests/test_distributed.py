@@ -267,7 +267,7 @@ def test_local_pool_options_are_checked(options, message):
 
 
 def test_an_unknown_device_is_refused(x):
-    with pytest.raises(ParameterError, match="device='gpu7' cannot be used"):
+    with pytest.raises(ParameterError, match='device="gpu7" cannot be used'):
         drained(Counting(), x, LocalPool(device="gpu7"))
 
 

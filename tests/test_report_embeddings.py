@@ -345,7 +345,9 @@ def test_a_lost_member_is_named(blobs, tmp_path, monkeypatch):
 def finished(tmp_path_factory):
     path = tmp_path_factory.mktemp("runs") / "mine"
     words = ["combination", "dataset=digits", "dataset.n_samples=150", "pool.kind=local", "n_members=2", *QUICK]
-    assert run([*words, "--out", str(path)]) == 0
+    assert (
+        run([*words, "--out", str(path)]) == 1
+    )  # so few steps leave no member a vote; there is a picture all the same
     return path
 
 
@@ -416,7 +418,7 @@ def test_a_run_that_is_not_finished_or_not_there_is_refused(finished, tmp_path, 
         (["combination", "n_epoch=2"], "Did you mean 'n_epochs'?"),
         (["combination", "n_epochs=0"], "n_epochs=0 cannot be used"),
         (["combination", "dataset=digit"], "Did you mean 'digits'?"),
-        (["combination", "mice"], "'mice' cannot be used: after the method's name come key=value pairs"),
+        (["combination", "mice"], "'mice' cannot be used: it is no key=value pair"),
         (["combination", "n_rounds=4", "--rounds", "1", "5"], "--rounds 5 cannot be used: training has 4 rounds"),
         (["combination", "n_rounds=4", "--rounds", "5", "7"], "n_rounds=7"),
         (["combination", "--rounds", "0"], "'0'; it takes integers of at least 1"),
@@ -425,7 +427,7 @@ def test_a_run_that_is_not_finished_or_not_there_is_refused(finished, tmp_path, 
         (["combination", "--points", "9"], "'9'; it takes integers of at least 10"),
         (["combination", "--by", "tnse"], "Did you mean 'tsne'?"),
         (["combination", "pool.kind=ray"], "pool.kind=ray cannot be used"),
-        (["combination", "pool.device=gpu"], "device='gpu' cannot be used"),
+        (["combination", "pool.device=gpu"], "pool.device=gpu cannot be used"),
         (["--config", "missing.yaml"], "missing.yaml"),
         (["mice", "dataset=blobs"], "compares views of images"),
         (["--run", "missing"], "missing is not a run folder"),

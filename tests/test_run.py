@@ -71,7 +71,7 @@ def test_a_run_ends_with_labels_a_user_can_open(tmp_path, capsys):
 def test_a_run_that_ends_early_says_so_and_a_member_that_abstains_is_named(tmp_path, capsys):
     x = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)  # one group
     np.save(tmp_path / "mine.npy", x)
-    words = [f"dataset={tmp_path}/mine.npy", "n_clusters=5", "pool.kind=local", "n_members=2", "pretrain_epochs=1"]
+    words = [f"dataset={tmp_path}/mine.npy", "n_clusters=5", "pool.kind=local", "n_members=2", "n_rounds=30"]
     assert main([*words, "labelling=hdbscan", "--out", str(tmp_path / "r")]) == 1  # no point has a label
     out = capsys.readouterr().out
     assert "2 members, up to 30 rounds" in out
@@ -193,11 +193,11 @@ BAD = {
     "no run to resume": (["--resume", "nowhere"], "not a run folder"),
     "parameters with resume": (["--resume", "nowhere", "sigma=3"], "only pool.OPTION"),
     "too many CPUs": (["pool.kind=local", "pool.cpus_per_member=0"], "cpus_per_member=0"),
-    "unknown device": (["pool.kind=local", "pool.device=tpu"], "device='tpu'"),
+    "unknown device": (["pool.kind=local", "pool.device=tpu"], "pool.device=tpu"),
     "no method for the data": (["combination", "encoder=window"], "it takes windows"),
     "no autoencoder for the data": (["encoder=window"], "it takes windows"),
     "a word for a way of labelling": (["labelling=hdbscn"], "Did you mean 'hdbscan'"),
-    "no network and many rounds": (["encoder=none"], "there is nothing to train"),
+    "no network and many rounds": (["encoder=none", "n_rounds=2"], "there is nothing to train"),
     "a dataset option as parameter": (["dataset.split=train"], "split"),
     "several faults": (["combination", "sigma=-1", "support=gredy", "n_members=0"], "n_members=0"),
 }
