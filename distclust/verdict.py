@@ -33,7 +33,7 @@ _MOST_POINTS = 2_000  # that are looked at
 _MOST_VALUES = 8_000_000  # of all of them: fewer points where each has many
 _FEWEST_POINTS = 300
 _SEPARATED = 0.3  # separation from which on a cluster counts as separated
-_NO_GAP = 0.1  # below which two clusters are slices of one group
+_LESSER = 0.3  # by which the gap around a cluster must be less than that around any of a baseline's
 _CLEAR = 0.5  # from which on there is no doubt
 _CHANCE = 0.5  # members must have less than this share of the disagreement that is there by chance
 _TELLING = 0.8  # stability by chance from which on stability says nothing
@@ -341,11 +341,12 @@ def _good(e: Evidence) -> str | None:
 
 
 def _clearer(e: Evidence) -> Baseline | None:
-    """Return a baseline with clear groups that the consensus misses: one of its clusters has no gap around it."""
-    if e.n_used and np.nan_to_num(e.separation, nan=1.0).min() >= _NO_GAP:
-        return None
+    """Return a baseline with clear groups that the consensus misses: one of its clusters has a much lesser gap."""
     found = _clear(e)
-    return None if found is None or e.agreement_with(found) >= 1 - _AHEAD else found
+    if found is None or e.agreement_with(found) >= 1 - _AHEAD:
+        return None
+    least = np.nan_to_num(e.separation, nan=1.0).min() if e.n_used else 0.0
+    return found if least <= found.separation.min() - _LESSER else None
 
 
 def _clear(e: Evidence) -> Baseline | None:
