@@ -219,6 +219,7 @@ def test_the_margin_is_maximal_where_k_means_cuts_through(loss):
             loss=loss,
             backbone="linear",
             scaling="none",
+            start="fair",  # k-means is where this data misleads
             gamma=1e-4,
             learning_rate=1.0,
             n_starts=100,

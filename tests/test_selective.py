@@ -277,7 +277,7 @@ def test_members_find_groups_of_uneven_size_and_keep_them(sizes, seed):
     model = SelectivePseudoLabel(n_clusters=len(sizes), n_members=2, n_rounds=3, random_state=seed).fit(x)
     assert {output.status for output in model.last_round_.outputs} == {"voting"}
     assert metrics.adjusted_rand_index(model.labels_, y) > 0.98
-    assert metrics.adjusted_rand_index(model.predict(x), y) > 0.98
+    assert metrics.adjusted_rand_index(model.predict(x), y) > 0.95  # by the classifiers, after three rounds
 
 
 def test_latents_that_have_collapsed_are_reported(monkeypatch, blobs):
