@@ -37,7 +37,7 @@ def choose_scaling(x: Tensor, how: ScalingName = "auto") -> ChosenScaling:
     unless the columns share a unit: then the distances between the rows mean something as they are, and a scale for
     each column would weigh noise as much as structure.
 
-    - All rows have one length, as embeddings normalized to length 1: "length".
+    - All rows have one length, as embeddings normalized to length 1, and the columns are of similar spread: "length".
     - The columns are orthogonal and their spread falls, as the scores of a singular value decomposition ("length") or
       of a principal component analysis, whose origin is the mean ("center").
     - There are at least 32 columns, of similar spread (the 90% quantile at most 30 times the 25% quantile) and with
@@ -63,13 +63,13 @@ def choose_scaling(x: Tensor, how: ScalingName = "auto") -> ChosenScaling:
         return ChosenScaling("standard", "few features, which may be in different units")
     means, spread = rows.mean(0)[varying].abs(), spread[varying]
     typical = spread.square().mean().sqrt()
-    if lengths.std(unbiased=False) <= _SAME_LENGTH * typical:
+    low, high = torch.quantile(spread, torch.tensor([0.25, 0.9], dtype=spread.dtype, device=spread.device)).tolist()
+    if high <= _ALIKE * low and lengths.std(unbiased=False) <= _SAME_LENGTH * typical:
         return ChosenScaling("length", "all rows have the same length")
     if _orthogonal(x, centered=True):
         return ChosenScaling("center", "the columns are principal component scores")
     if _orthogonal(x, centered=False):
         return ChosenScaling("length", "the columns are scores of a singular value decomposition")
-    low, high = torch.quantile(spread, torch.tensor([0.25, 0.9], dtype=spread.dtype, device=spread.device)).tolist()
     alike = high <= _ALIKE * low and float(torch.quantile(means, 0.9)) <= _SHIFTED * float(typical)
     if len(spread) < _MANY_FEATURES or not alike:
         return ChosenScaling("standard", "features may be in different units")
